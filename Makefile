@@ -1,0 +1,57 @@
+# Thin: every recipe is a line that a person can type with .venv/bin on PATH.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+ARGS ?=
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# A stamp carries the hash of its lock: an unchanged lock installs nothing, a changed one installs again.
+RUNTIME := .venv/runtime-$(shell sha256sum requirements/runtime.txt | cut -c1-16)
+TEST := .venv/test-$(shell cat requirements/runtime.txt requirements/test.txt | sha256sum | cut -c1-16)
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --require-hashes
+
+.PHONY: help venv venv-test up down test lint format lock docs
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	echo "  Further arguments go in ARGS: make up ARGS='--check --diff'"
+
+venv: $(RUNTIME) ## Make .venv with what the playbooks need
+
+venv-test: $(TEST) ## Make .venv with what the tests need as well
+
+up: $(RUNTIME) ## Bring up the cluster and serve the app: ansible-playbook site.yml
+	ansible-playbook site.yml $(ARGS)
+
+down: $(RUNTIME) ## Remove all that `make up` made: ansible-playbook playbooks/destroy.yml
+	ansible-playbook playbooks/destroy.yml $(ARGS)
+
+test: $(TEST) ## Lint, unit tests and every Molecule scenario: pytest
+	pytest --durations=15 $(ARGS)
+
+lint: $(TEST) ## Only the linters: pytest tests/test_lint.py tests/test_house.py
+	pytest tests/test_lint.py tests/test_house.py $(ARGS)
+
+format: $(TEST) ## Format the Python code
+	ruff check --fix . && ruff format .
+
+docs: $(RUNTIME) ## Write each role's README from its argument_specs
+	python scripts/role_docs.py $(ARGS)
+
+lock: $(TEST) ## Write requirements/*.txt from the groups in pyproject.toml
+	scripts/lock.sh $(ARGS)
+
+$(RUNTIME): requirements/runtime.txt
+	@PYTHON=$(PYTHON) scripts/venv.sh
+	echo "Installing the pinned requirements into .venv (one to two minutes, once)"
+	$(PIP) --requirement requirements/runtime.txt
+	rm -f .venv/runtime-* && touch $@
+
+$(TEST): $(RUNTIME) requirements/test.txt
+	@echo "Installing the pinned test requirements into .venv (about a minute, once)"
+	$(PIP) --requirement requirements/runtime.txt --requirement requirements/test.txt
+	rm -f .venv/test-* && touch $@
