@@ -1,0 +1,60 @@
+"""What all tests share: where the tree is, and how a playbook is run the way a person runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# `import ansible_collections.appgate.platform...` finds this tree through the link under collections/.
+sys.path.insert(0, str(ROOT / "collections"))
+sys.path.insert(0, str(ROOT / "app"))
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def clean_environment() -> dict[str, str]:
+    """The person's environment without Ansible's and Molecule's settings, and with this Python's programs first."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    return environment
+
+
+@pytest.fixture
+def ansible_playbook(tmp_path: Path, clean_environment: dict[str, str]) -> Run:
+    """Run a playbook, given as text, from an empty folder, with this tree as the collection appgate.platform."""
+
+    def run(playbook: str, *arguments: str, inventory: str = "local,") -> subprocess.CompletedProcess[str]:
+        (tmp_path / "ansible.cfg").write_text(
+            "[defaults]\n"
+            f"collections_path = {ROOT / 'collections'}\n"
+            "interpreter_python = auto_silent\n"
+            "callbacks_enabled = appgate.platform.closing_table\n"
+            "[inventory]\nany_unparsed_is_failed = true\n"
+        )
+        (tmp_path / "play.yml").write_text(playbook)
+        return subprocess.run(
+            ["ansible-playbook", "-i", inventory, "play.yml", *arguments],
+            cwd=tmp_path,
+            env=clean_environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
