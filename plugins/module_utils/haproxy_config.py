@@ -20,21 +20,23 @@ Path = tuple[str | int, ...]
 PREFIX = "haproxy_"
 HEADER = "# Written by Ansible (role haproxy). A change made here is lost: change the role's variables."
 
-TIME = re.compile(r"^[0-9]+(us|ms|s|m|h|d)$")
+TIME = re.compile(r"^([0-9]+)(us|ms|s|m|h|d)$")
 SIZE = re.compile(r"^[0-9]+[kmg]?$", re.IGNORECASE)
 NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")
 HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 FILE_MODE = re.compile(r"^0?[0-7]{3}$")
 TIME_REMEDY = 'Write a positive number with its unit (us, ms, s, m, h, d), such as "10s".'
-WILDCARDS = {"*", "", "0.0.0.0", "::"}
+WILDCARDS = {"*", "", "0.0.0.0", "::"}  # noqa: S104 # to compare with, not to listen on
 # HAProxy keeps times as signed 32-bit numbers of milliseconds.
 MAX_MILLISECONDS = 2**31 - 1
 MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 PREDEFINED_ACLS = frozenset(
-    "TRUE FALSE HTTP HTTP_1.0 HTTP_1.1 HTTP_2.0 HTTP_3.0 HTTP_CONTENT HTTP_URL_ABS HTTP_URL_SLASH HTTP_URL_STAR LOCALHOST"
-    " METH_CONNECT METH_DELETE METH_GET METH_HEAD METH_OPTIONS METH_POST METH_PUT METH_TRACE RDP_COOKIE REQ_CONTENT"
-    " WAIT_END".split()
+    {
+        *("TRUE", "FALSE", "HTTP", "HTTP_1.0", "HTTP_1.1", "HTTP_2.0", "HTTP_3.0", "HTTP_CONTENT", "HTTP_URL_ABS"),
+        *("HTTP_URL_SLASH", "HTTP_URL_STAR", "LOCALHOST", "METH_CONNECT", "METH_DELETE", "METH_GET", "METH_HEAD"),
+        *("METH_OPTIONS", "METH_POST", "METH_PUT", "METH_TRACE", "RDP_COOKIE", "REQ_CONTENT", "WAIT_END"),
+    }
 )
 
 
@@ -109,7 +111,7 @@ _WANTED = {
 }
 
 
-class _Wrong(Exception):
+class _WrongTypeError(Exception):
     """The value can't be what the specs want."""
 
 
@@ -138,7 +140,7 @@ def _convert(value: Any, wanted: str) -> Any:
             return dict(value)
     else:
         return value
-    raise _Wrong
+    raise _WrongTypeError
 
 
 def check_types(values: Mapping[str, Any], specs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -151,14 +153,21 @@ def check_types(values: Mapping[str, Any], specs: Mapping[str, Any]) -> tuple[di
             return value
         try:
             value = _convert(value, wanted)
-        except _Wrong:
+        except _WrongTypeError:
             what, remedy = _WANTED[wanted]
             problems.append(Problem(path, f"must be {what}, not {_type_name(value)}", remedy, value))
             # Something empty in its place keeps the other indexes right, for the checks that follow.
             return {"dict": {}, "list": []}.get(wanted)
         choices = spec.get("choices")
         if choices and value not in choices:
-            problems.append(Problem(path, f"must be one of {', '.join(map(str, choices))}", suggest(str(value), map(str, choices)), value))
+            problems.append(
+                Problem(
+                    path,
+                    f"must be one of {', '.join(map(str, choices))}",
+                    suggest(str(value), map(str, choices)),
+                    value,
+                )
+            )
             return None
         if wanted == "dict":
             return mapping(value, spec["options"], path) if "options" in spec else value
@@ -173,19 +182,25 @@ def check_types(values: Mapping[str, Any], specs: Mapping[str, Any]) -> tuple[di
         result: dict[str, Any] = {}
         for key, inner in value.items():
             if key not in options:
-                problems.append(Problem((*path, str(key)), "is no option that the role knows", suggest(str(key), options), inner))
+                problems.append(
+                    Problem((*path, str(key)), "is no option that the role knows", suggest(str(key), options), inner)
+                )
             elif inner is not None:
                 result[str(key)] = one(inner, options[key], (*path, str(key)))
         for key, spec in options.items():
             if value.get(key) is None:
                 if spec.get("required"):
-                    problems.append(Problem((*path, key), "is missing", f"Add {key}: {_first_sentence(spec)}", show_value=False))
+                    problems.append(
+                        Problem((*path, key), "is missing", f"Add {key}: {_first_sentence(spec)}", show_value=False)
+                    )
                 elif "default" in spec:
                     result[key] = spec["default"]
         return result
 
     # A null top-level variable is as good as none: the renderer treats it as empty.
-    checked = {key: one(value, specs[key], (key,)) for key, value in values.items() if key in specs and value is not None}
+    checked = {
+        key: one(value, specs[key], (key,)) for key, value in values.items() if key in specs and value is not None
+    }
     return checked, problems
 
 
@@ -260,7 +275,13 @@ class _Checker:
         self.problems: list[Problem] = []
 
     def add(
-        self, path: Path, reason: str, remedy: str, value: Any = None, show_value: bool = True, other: Path | None = None
+        self,
+        path: Path,
+        reason: str,
+        remedy: str,
+        value: Any = None,
+        show_value: bool = True,
+        other: Path | None = None,
     ) -> None:
         self.problems.append(Problem(path, reason, remedy, value, show_value, other))
 
@@ -328,7 +349,8 @@ class _Checker:
 
     def _time(self, value: Any, path: Path) -> None:
         text = str(value)
-        if not TIME.match(text):
+        match = TIME.match(text)
+        if not match:
             if re.fullmatch(r"-.*", text):
                 reason = "is a negative time"
             elif re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
@@ -337,9 +359,7 @@ class _Checker:
                 reason = "is no time"
             self.add(path, reason, TIME_REMEDY, value)
             return
-        number = re.match(r"[0-9]+", text)
-        assert number is not None
-        amount = int(number.group()) * MILLISECONDS[text[number.end() :]]
+        amount = int(match.group(1)) * MILLISECONDS[match.group(2)]
         if amount <= 0:
             self.add(path, "is no time at all", TIME_REMEDY, value)
         elif amount > MAX_MILLISECONDS:
@@ -350,7 +370,12 @@ class _Checker:
         frontends = self.values.get("haproxy_frontends") or []
         backends = self.values.get("haproxy_backends") or []
         if not frontends and not re.search(r"(?m)^\s*(frontend|listen)\s", self.values.get("haproxy_extra") or ""):
-            self.add(("haproxy_frontends",), "is empty, so HAProxy would serve nothing", "Define at least one frontend.", show_value=False)
+            self.add(
+                ("haproxy_frontends",),
+                "is empty, so HAProxy would serve nothing",
+                "Define at least one frontend.",
+                show_value=False,
+            )
         self._names("haproxy_frontends", frontends, "frontend")
         self._names("haproxy_backends", backends, "backend")
         known = {section.get("name") for section in backends}
@@ -389,7 +414,13 @@ class _Checker:
                 self.add(path, f"is no {kind} name", "Use letters, digits and the characters _ . : - only.", name)
             if name in seen:
                 first = (*base, seen[name])
-                self.add(path, f"is the name of two {kind}s ({{other}} has it already)", "Give each a name of its own.", name, other=first)
+                self.add(
+                    path,
+                    f"is the name of two {kind}s ({{other}} has it already)",
+                    "Give each a name of its own.",
+                    name,
+                    other=first,
+                )
             else:
                 seen[name] = index
 
@@ -405,7 +436,9 @@ class _Checker:
             base: Path = ("haproxy_frontends", index, "binds")
             binds = frontend.get("binds")
             if binds == []:
-                self.add(base, "is empty, so the frontend would serve nobody", "Add a bind with a port or a socket.", binds)
+                self.add(
+                    base, "is empty, so the frontend would serve nobody", "Add a bind with a port or a socket.", binds
+                )
             for number, bind in enumerate(binds or []):
                 path = (*base, number)
                 port, socket = bind.get("port"), bind.get("socket")
@@ -416,16 +449,33 @@ class _Checker:
                     for other_port, other, other_path in taken:
                         if port == other_port and (address == other or address in WILDCARDS or other in WILDCARDS):
                             other_port_path = (*other_path, "port")
-                            self.add((*path, "port"), "is taken by {other} already", "Use another port or address.", port, other=other_port_path)
+                            self.add(
+                                (*path, "port"),
+                                "is taken by {other} already",
+                                "Use another port or address.",
+                                port,
+                                other=other_port_path,
+                            )
                             break
                     taken.append((port, address, path))
                 if isinstance(socket, str):
                     if socket in sockets:
-                        self.add((*path, "socket"), "is taken by {other} already", "Use another path.", socket, other=sockets[socket])
+                        self.add(
+                            (*path, "socket"),
+                            "is taken by {other} already",
+                            "Use another path.",
+                            socket,
+                            other=sockets[socket],
+                        )
                     sockets.setdefault(socket, (*path, "socket"))
                 for key in ("mode", "user", "group"):
                     if bind.get(key) is not None and socket is None:
-                        self.add((*path, key), "belongs to a unix socket, and this bind has a port", f"Remove {key}.", bind[key])
+                        self.add(
+                            (*path, key),
+                            "belongs to a unix socket, and this bind has a port",
+                            f"Remove {key}.",
+                            bind[key],
+                        )
 
     def _server(self, server: Mapping[str, Any], path: Path) -> None:
         socket, address, port = server.get("socket"), server.get("address"), server.get("port")
@@ -440,7 +490,12 @@ class _Checker:
             name = acl.get("name")
             if isinstance(name, str):
                 if not NAME.match(name):
-                    self.add((*path, "acls", index, "name"), "is no ACL name", "Use letters, digits and the characters _ . : - only.", name)
+                    self.add(
+                        (*path, "acls", index, "name"),
+                        "is no ACL name",
+                        "Use letters, digits and the characters _ . : - only.",
+                        name,
+                    )
                 defined.add(name)
         # A line of extra may define an ACL for the rules below it, and so may the defaults.
         for words in (*_extra_words(section), *_extra_words(self.values.get("haproxy_defaults") or {})):
@@ -590,7 +645,10 @@ class _Section:
         if limit:
             period = limit["period"]
             # An entry that expires earlier than the period would forget requests that still count.
-            self.add(f"stick-table type ipv6 size {limit['table_size']} expire {period} store http_req_rate({period})", "rate_limit")
+            self.add(
+                f"stick-table type ipv6 size {limit['table_size']} expire {period} store http_req_rate({period})",
+                "rate_limit",
+            )
             self.add("http-request track-sc0 src", "rate_limit")
             self.add(
                 f"http-request deny deny_status {limit['deny_status']} if {{ sc_http_req_rate(0) gt {limit['requests']} }}",
@@ -614,7 +672,11 @@ class _Section:
         self.rate_limit()
         self.rules("http-request", "http_request")
         self.headers("http-request", "request_headers")
-        self.word("http-request use-service prometheus-exporter if { path", "prometheus_path", lambda path: f"{quote(path)} }}")
+        self.word(
+            "http-request use-service prometheus-exporter if { path",
+            "prometheus_path",
+            lambda path: f"{quote(path)} }}",
+        )
         self.rules("http-response", "http_response")
         self.rules("http-after-response", "http_after_response")
         # After-response rules reach the answers that HAProxy makes itself as well.
@@ -655,7 +717,11 @@ def _bind(bind: Mapping[str, Any]) -> str:
                 words += [key, bind[key]]
     else:
         address = str(bind.get("address", "*"))
-        words.append(f"[{address}]:{bind['port']}" if ":" in address and not address.startswith("[") else f"{address}:{bind['port']}")
+        words.append(
+            f"[{address}]:{bind['port']}"
+            if ":" in address and not address.startswith("[")
+            else f"{address}:{bind['port']}"
+        )
     if bind.get("accept_proxy"):
         words.append("accept-proxy")
     tls = bind.get("tls")
@@ -664,7 +730,12 @@ def _bind(bind: Mapping[str, Any]) -> str:
         for certificate in tls["certificates"]:
             words += ["crt", quote(certificate)]
         words += ["ssl-min-ver", tls["min_version"]]
-        for key, word in (("ciphers", "ciphers"), ("ciphersuites", "ciphersuites"), ("ca_file", "ca-file"), ("verify", "verify")):
+        for key, word in (
+            ("ciphers", "ciphers"),
+            ("ciphersuites", "ciphersuites"),
+            ("ca_file", "ca-file"),
+            ("verify", "verify"),
+        ):
             if tls.get(key):
                 words += [word, quote(tls[key])]
         if tls.get("alpn"):
@@ -718,7 +789,11 @@ def _server(server: Mapping[str, Any]) -> str:
         place = quote(f"unix@{server['socket']}")
     else:
         address = server["address"]
-        place = f"[{address}]:{server['port']}" if ":" in address and not address.startswith("[") else f"{address}:{server['port']}"
+        place = (
+            f"[{address}]:{server['port']}"
+            if ":" in address and not address.startswith("[")
+            else f"{address}:{server['port']}"
+        )
     return " ".join(["server", server["name"], place, *_server_words(server)])
 
 
@@ -840,7 +915,9 @@ def render(values: Mapping[str, Any]) -> list[Line]:
     extra = values.get("haproxy_extra") or ""
     if extra.strip():
         lines.append(Line("", ("haproxy_extra",)))
-        lines += [Line(line.rstrip(), ("haproxy_extra",), number) for number, line in enumerate(extra.splitlines(), start=1)]
+        lines += [
+            Line(line.rstrip(), ("haproxy_extra",), number) for number, line in enumerate(extra.splitlines(), start=1)
+        ]
     return lines
 
 
@@ -853,7 +930,9 @@ def to_text(lines: Sequence[Line]) -> str:
 
 _SEVERITY = re.compile(r"^\[(ALERT|WARNING|NOTICE|DIAG)\]\s*(?:\d+/\d+\s*)?(?:\(\d+\)\s*)?:\s*(.*)$")
 _POSITION = re.compile(r"\[[^\[\]\s]*:(\d+)\]|(?:^|\s|')/[^\s:']*:(\d+)")
-_SUMMARY = re.compile(r"Error\(s\) found in configuration file|Fatal errors found in configuration|Errors found in configuration|config : (?:parsing )?\[[^\]]*\]$")
+_SUMMARY = re.compile(
+    r"Error\(s\) found in configuration file|Fatal errors found in configuration|Errors found in configuration|config : (?:parsing )?\[[^\]]*\]$"
+)
 
 
 @dataclass(frozen=True)
