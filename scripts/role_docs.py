@@ -4,7 +4,7 @@
 """Write roles/<role>/README.md from the role's own files, or check that it is as it would be written.
 
 meta/argument_specs.yml   what goes in: the entry points and their options
-meta/outputs.yml          what comes out: facts that the role hands on (optional)
+meta/outputs.yml          what comes out: the facts that the role hands on, each with type and description (optional)
 meta/example.yml          a play or tasks, shown as it is (optional)
 """
 
@@ -47,6 +47,13 @@ def roles(root: Path) -> list[Path]:
     return sorted(
         path for path in (root / "roles").glob("*") if (path / "tasks").is_dir() or any((path / "meta").glob("*.yml"))
     )
+
+
+def outputs(role: Path) -> dict[str, dict[str, Any]]:
+    """The facts that a role hands on. `name: text` is short for a string with that description."""
+    path = role / "meta" / "outputs.yml"
+    facts = load(path) if path.is_file() else {}
+    return {name: value if isinstance(value, dict) else {"description": value} for name, value in facts.items()}
 
 
 def markup(text: str) -> str:
@@ -166,12 +173,12 @@ def render(role: Path) -> str:
         else:
             lines += ["None.", ""]
 
-    outputs = role / "meta" / "outputs.yml"
-    if outputs.is_file():
+    facts = outputs(role)
+    if facts:
         lines += ["## Facts it hands on", "", "| Fact | Type | What it is |", "| --- | --- | --- |"]
-        for key, output in load(outputs).items():
-            text = " ".join(sentences((output or {}).get("description", "")))
-            lines.append(f"| `{key}` | {kind(output or {})} | {cell(text)} |")
+        for key, output in facts.items():
+            text = " ".join(sentences(output.get("description", "")))
+            lines.append(f"| `{key}` | {kind(output)} | {cell(text)} |")
         lines.append("")
 
     example = role / "meta" / "example.yml"

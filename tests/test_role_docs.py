@@ -41,6 +41,17 @@ def options_of(role: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def differences(present: Any, wanted: Any, path: str) -> list[str]:
+    """Where two values differ, as deep as can be named."""
+    if isinstance(present, dict) and isinstance(wanted, dict) and present.keys() == wanted.keys():
+        return [text for key in wanted for text in differences(present[key], wanted[key], f"{path}.{key}")]
+    if isinstance(present, list) and isinstance(wanted, list) and len(present) == len(wanted):
+        return [text for at, item in enumerate(wanted) for text in differences(present[at], item, f"{path}[{at}]")]
+    if present == wanted and type(present) is type(wanted):
+        return []
+    return [f"{path}: {present!r} in defaults, {wanted!r} in argument_specs"]
+
+
 def defaults_of(role: Path) -> dict[str, Any]:
     path = role / "defaults" / "main.yml"
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
@@ -68,11 +79,8 @@ def test_defaults_are_those_of_the_specs(role: Path) -> None:
     problems += [
         f"{name}: is in defaults, without that default in argument_specs" for name in sorted(present.keys() - wanted)
     ]
-    problems += [
-        f"{name}: {present[name]!r} in defaults, {wanted[name]!r} in argument_specs"
-        for name in sorted(wanted.keys() & present)
-        if present[name] != wanted[name] or type(present[name]) is not type(wanted[name])
-    ]
+    for name in sorted(wanted.keys() & present):
+        problems += differences(present[name], wanted[name], name)
     problems += [
         f"{name}: is required and has a default"
         for name, option in options.items()
@@ -102,10 +110,11 @@ def test_every_option_is_described_and_prefixed(role: Path) -> None:
             for name in spec.get("options") or {}
             if not name.startswith(f"{role.name}_")
         ]
-    outputs = role / "meta" / "outputs.yml"
-    for name, output in (role_docs.load(outputs) if outputs.is_file() else {}).items():
-        if not (output or {}).get("description") or "type" not in output:
-            problems.append(f"output {name} needs a type and a description")
+    problems += [
+        f"output {name} has no description"
+        for name, output in role_docs.outputs(role).items()
+        if not output.get("description")
+    ]
     assert not problems, f"roles/{role.name}:\n" + "\n".join(problems)
 
 
@@ -142,10 +151,7 @@ def without_strings(expression: str) -> str:
 
 @each_role
 def test_every_variable_in_use_is_declared(role: Path) -> None:
-    known = set(options_of(role))
-    outputs = role / "meta" / "outputs.yml"
-    if outputs.is_file():
-        known |= set(role_docs.load(outputs))
+    known = {*options_of(role), *role_docs.outputs(role)}
     pattern = re.compile(rf"(?<![\w.]){role.name}_\w+")
     longer = tuple(f"{other.name}_" for other in ROLES if other.name.startswith(f"{role.name}_"))
     problems: dict[str, set[str]] = {}

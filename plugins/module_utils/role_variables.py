@@ -25,7 +25,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping."""
     try:
         with path.open(encoding="utf-8") as stream:
-            data = yaml.load(stream, Loader=Loader)  # noqa: S506 # a safe loader, just the quick one
+            data = yaml.load(stream, Loader=Loader)  # a safe loader, just the quick one
     except (OSError, yaml.YAMLError) as error:
         raise RoleError(f"{path} can't be read: {error}") from error
     if not isinstance(data, dict):
