@@ -1,0 +1,80 @@
+"""Every linter is a test of its own; a failing one shows what it printed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+PLUGINS = "collections/ansible_collections/appgate/platform/plugins"
+
+
+def lint(root: Path, environment: Mapping[str, str], *command: str, folder: str = ".") -> None:
+    """Run a linter, and fail with its output."""
+    result = subprocess.run(
+        command,
+        cwd=root / folder,
+        env={**environment, "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if result.returncode:
+        pytest.fail(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}", pytrace=False)
+
+
+def test_ruff_check(root: Path, clean_environment: dict[str, str]) -> None:
+    lint(root, clean_environment, "ruff", "check", ".")
+
+
+def test_ruff_format(root: Path, clean_environment: dict[str, str]) -> None:
+    lint(root, clean_environment, "ruff", "format", "--check", "--diff", ".")
+
+
+def test_mypy(root: Path, clean_environment: dict[str, str]) -> None:
+    # The plugins go by the name under which Ansible imports them.
+    folders = [
+        folder for folder in ("scripts", "app", "roles", "tests", "benchmarks", "molecule") if any((root / folder).rglob("*.py"))
+    ]
+    lint(root, clean_environment, "mypy", PLUGINS, *folders)
+
+
+def test_yamllint(root: Path, clean_environment: dict[str, str]) -> None:
+    lint(root, clean_environment, "yamllint", "--strict", ".")
+
+
+def test_ansible_lint(root: Path, clean_environment: dict[str, str]) -> None:
+    lint(root, clean_environment, "ansible-lint", "--strict", "--nocolor")
+
+
+def test_actionlint(root: Path, clean_environment: dict[str, str]) -> None:
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("actionlint is a Go program, and there is no Go here to build it with")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "go"
+    environment = {
+        **clean_environment,
+        "GOCACHE": str(cache / "build"),
+        "GOMODCACHE": str(cache / "mod"),
+        "GOFLAGS": "-mod=readonly",
+        "CGO_ENABLED": "0",
+    }
+    workflows = [str(path) for path in sorted((root / ".github" / "workflows").glob("*.yml"))]
+    lint(root, environment, go, "tool", "actionlint", *workflows, folder="roles/sources/files/go/actionlint")
+
+
+def test_shell_scripts_parse(root: Path, clean_environment: dict[str, str]) -> None:
+    scripts = [
+        root / ".ci" / "run",
+        *sorted((root / "scripts").glob("*.sh")),
+        *sorted((root / "roles").glob("*/files/**/*.sh")),
+    ]
+    for script in scripts:
+        lint(root, clean_environment, "bash", "-n", str(script))
