@@ -63,6 +63,8 @@ class Outcome:
 class EmbeddedCluster:
     """Brings one cluster to the wanted state.
 
+    :param parts_fingerprint: a text that changes with any of the binaries
+    :param addons_fingerprint: a text that changes with ``addons``
     :param binaries: every binary that goes into the nodes, by name
     :param node_image: an image archive that holds the node image
     :param addons: the objects to apply, a YAML stream
@@ -74,6 +76,8 @@ class EmbeddedCluster:
         self,
         cluster: Cluster,
         *,
+        parts_fingerprint: str,
+        addons_fingerprint: str,
         binaries: dict[str, Path],
         node_image: Path,
         addons: str,
@@ -81,6 +85,8 @@ class EmbeddedCluster:
         owner: tuple[int, int],
     ) -> None:
         self.cluster = cluster
+        self.parts_fingerprint = parts_fingerprint
+        self.addons_fingerprint = addons_fingerprint
         self.binaries = binaries
         self.node_image = node_image
         self.addons = addons
@@ -110,9 +116,6 @@ class EmbeddedCluster:
         """What can't be changed in a running cluster."""
         return fingerprint([str(self.cluster.block), self.cluster.dns_domain, self.cluster.kubernetes_version])
 
-    def _addons_wanted(self) -> str:
-        return fingerprint(self.addons)
-
     def pending(self) -> list[str]:
         """What :meth:`present` would do, as a list of sentences; empty when there is nothing."""
         state = self._state()
@@ -125,6 +128,8 @@ class EmbeddedCluster:
                 "cluster_dns_domain and the Kubernetes version of a living cluster can't be changed. "
                 "Remove it first with cluster_state: absent."
             )
+        if state.get("parts") != self.parts_fingerprint:
+            todo.append("start the nodes again with other binaries")
         for node in self.nodes:
             if node.pid() is None:
                 todo.append(f"start node {node.node.name}")
@@ -135,7 +140,7 @@ class EmbeddedCluster:
             todo.append("restore the routes to the cluster")
         if not todo and not self._api_ready():
             todo.append("wait for the API server")
-        if state.get("addons") != self._addons_wanted():
+        if state.get("addons") != self.addons_fingerprint:
             todo.append("apply the add-ons")
         if self._kubeconfig_text() != read_text(self.kubeconfig):
             todo.append(f"write {self.kubeconfig}")
@@ -164,6 +169,10 @@ class EmbeddedCluster:
             if not state.get("initialised") and self._has_remains():
                 with self.outcome.step("clear what an interrupted run left"):
                     self._clear()
+            if state.get("initialised") and state.get("parts") != self.parts_fingerprint:
+                with self.outcome.step("stop the nodes that run other binaries"):
+                    for node in self.nodes:
+                        node.stop()
             with self.outcome.step("link the binaries"):
                 self._link_binaries()
             with self.outcome.step("start the nodes"):
@@ -178,6 +187,7 @@ class EmbeddedCluster:
             if not self._state().get("initialised"):
                 with self.outcome.step("initialise the control plane"):
                     self._init()
+            self._remember(parts=self.parts_fingerprint)
             self._wait_for_api()
             with self.outcome.step("join the workers"):
                 for node in self.nodes[1:]:
@@ -185,7 +195,7 @@ class EmbeddedCluster:
                         self._join(node)
                 for name in self._surplus(self._state()):
                     self._remove_node(name)
-            if self._state().get("addons") != self._addons_wanted():
+            if self._state().get("addons") != self.addons_fingerprint:
                 with self.outcome.step("apply the add-ons"):
                     self._apply_addons()
             with self.outcome.step("wait for nodes and DNS"):
@@ -290,6 +300,8 @@ class EmbeddedCluster:
             initialised=True,
             identity=self._identity(),
             summary=f"{self.cluster.kubernetes_version} in {self.cluster.block}",
+            block=str(self.cluster.block),
+            parts=self.parts_fingerprint,
             token=token,
             joined=[node.node.name],
         )
@@ -356,7 +368,7 @@ class EmbeddedCluster:
             ]
             self.control_plane.enter([*KUBECTL, "wait", "--for=condition=Established", "--timeout=60s", *names])
         self.control_plane.enter(apply, stdin=config.to_stream(rest))
-        self._remember(addons=self._addons_wanted())
+        self._remember(addons=self.addons_fingerprint)
 
     # -- conditions ------------------------------------------------------------------------------
 

@@ -1,0 +1,207 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine must offer before a cluster is put on it; asked before anything is changed."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec import Cluster
+from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError, run
+
+CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+# Kernel features are tried, in a network namespace that goes when the command ends: a module that is
+# merely not loaded yet counts as there.
+NETWORK_TRIALS = {
+    "bridge": "ip link add trial0 type bridge",
+    "veth": "ip link add trial1 type veth peer name trial2",
+    "nf_tables": "nft add table ip trial",
+    "nft_nat": (
+        "nft add table ip trial; nft 'add chain ip trial c { type nat hook postrouting priority 100; }'; "
+        "nft add rule ip trial c masquerade"
+    ),
+    "nft_fib": (
+        "nft add table ip trial; nft 'add chain ip trial c { type filter hook prerouting priority 0; }'; "
+        "nft add rule ip trial c fib daddr type local accept"
+    ),
+}
+
+
+def problems(
+    cluster: Cluster, *, min_free_memory_mib: int, min_free_disk_mib: int, proc: Path = Path("/proc")
+) -> list[str]:
+    """Every reason why this machine can't hold the cluster, each with its remedy; empty when it can."""
+    found: list[str] = []
+    checks: list[Callable[[], str | None]] = [
+        lambda: _operating_system(Path("/etc/os-release")),
+        lambda: _memory(proc / "meminfo", min_free_memory_mib),
+        lambda: _disk(cluster.state_dir, min_free_disk_mib),
+        lambda: _controllers(proc / "cgroups"),
+        lambda: _addresses(cluster),
+    ]
+    for check in checks:
+        problem = check()
+        if problem:
+            found.append(problem)
+    return found
+
+
+def kernel_problems(state_dir: Path) -> list[str]:
+    """Kernel features that are missing; needs root and the packages ``iproute2`` and ``nftables``."""
+    found = []
+    for feature, trial in NETWORK_TRIALS.items():
+        done = run(["unshare", "--net", "sh", "-e", "-c", trial], check=False)
+        if done.returncode != 0:
+            reason = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            found.append(
+                f"The kernel does not offer {feature} ({reason[-1]}). "
+                f"Load it (modprobe {feature}) or use a kernel that has it."
+            )
+    overlay = _overlay(state_dir)
+    if overlay:
+        found.append(overlay)
+    return found
+
+
+def require_root() -> None:
+    """Refuse a caller who may not make namespaces.
+
+    :raises ClusterError: when the process is not root's
+    """
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "The embedded cluster needs root for namespaces, cgroups and routes. "
+            "Run as root, or set ansible_become: true for this host."
+        )
+
+
+def _operating_system(release: Path) -> str | None:
+    values = {}
+    if release.exists():
+        for line in release.read_text().splitlines():
+            key, _equals, value = line.partition("=")
+            values[key] = value.strip('"')
+    names = [values.get("ID", ""), *values.get("ID_LIKE", "").split()]
+    if "debian" in names or "ubuntu" in names:
+        return None
+    return (
+        f"This machine runs {values.get('PRETTY_NAME', 'an unknown system')}; the embedded cluster is made of "
+        "Debian's packages. Use Debian or Ubuntu, or an inventory that names a cluster of your own."
+    )
+
+
+def _memory(meminfo: Path, wanted_mib: int) -> str | None:
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free_mib = int(line.split()[1]) // 1024
+            if free_mib < wanted_mib:
+                return (
+                    f"Only {free_mib} MiB of memory are free; cluster_min_free_memory_mib asks for {wanted_mib}. "
+                    "End other programs, take a larger machine, or lower the variable."
+                )
+    return None
+
+
+def _disk(state_dir: Path, wanted_mib: int) -> str | None:
+    directory = existing_parent(state_dir)
+    free_mib = shutil.disk_usage(directory).free // 1024**2
+    if free_mib >= wanted_mib:
+        return None
+    return (
+        f"Only {free_mib} MiB are free under {directory}; cluster_min_free_disk_mib asks for {wanted_mib}. "
+        "Free some space, or lower the variable."
+    )
+
+
+def _controllers(cgroups: Path) -> str | None:
+    enabled = {
+        fields[0] for fields in (line.split() for line in cgroups.read_text().splitlines()) if fields[3] == "1"
+    }
+    missing = [name for name in CONTROLLERS if name not in enabled]
+    if not missing:
+        return None
+    return (
+        f"The kernel's cgroup controllers {', '.join(missing)} are not enabled. "
+        f"Boot with cgroup_enable={','.join(missing)}."
+    )
+
+
+def _addresses(cluster: Cluster) -> str | None:
+    """Whether anything else on this machine uses addresses of the cluster's block."""
+    if shutil.which("ip") is None:
+        return None  # the package is about to be installed; without it no cluster of ours runs here
+    for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"):
+        destination = str(route.get("dst", "default"))
+        if destination == "default" or route.get("dev") == cluster.bridge or route.get("type") == "broadcast":
+            continue
+        if ipaddress.IPv4Network(destination).overlaps(cluster.block):
+            return (
+                f"cluster_address_block is {cluster.block}, but this machine already routes {destination} to "
+                f"{route.get('dev', 'another device')}. Choose a free /16, such as {_free_block(cluster)}."
+            )
+    for other in sorted(cluster.state_dir.parent.glob("*/state.json")):
+        if other.parent == cluster.state_dir:
+            continue
+        block = json.loads(other.read_text()).get("block")
+        if block and ipaddress.IPv4Network(block).overlaps(cluster.block):
+            return (
+                f"cluster_address_block is {cluster.block}, which belongs to cluster {other.parent.name}. "
+                f"Choose a free /16, such as {_free_block(cluster)}."
+            )
+    return None
+
+
+def _free_block(cluster: Cluster) -> str:
+    taken = []
+    for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"):
+        destination = str(route.get("dst", "default"))
+        if destination != "default":
+            taken.append(ipaddress.IPv4Network(destination))
+    for second in range(200, 255):
+        block = ipaddress.IPv4Network(f"10.{second}.0.0/16")
+        if block != cluster.block and not any(block.overlaps(other) for other in taken):
+            return str(block)
+    return "one that `ip route` does not show"
+
+
+def _overlay(state_dir: Path) -> str | None:
+    parent = existing_parent(state_dir)
+    with tempfile.TemporaryDirectory(dir=parent) as trial:
+        for name in ("lower", "upper", "work", "merged"):
+            Path(trial, name).mkdir()
+        options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
+        done = run(
+            [
+                *("unshare", "--mount", "--propagation", "private"),
+                *("mount", "-t", "overlay", "-o", options, "overlay", f"{trial}/merged"),
+            ],
+            check=False,
+        )
+    if done.returncode == 0:
+        return None
+    return (
+        f"An overlay file system can't be mounted under {parent} ({done.stderr.strip()}). "
+        "Load the kernel module overlay, or put cluster_state_dir on ext4 or xfs."
+    )
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def refuse(found: list[str]) -> None:
+    """Raise what was found as one error.
+
+    :raises ClusterError: when there is at least one problem
+    """
+    if found:
+        raise ClusterError("This machine can't hold the cluster; nothing was changed.\n- " + "\n- ".join(found))

@@ -1,0 +1,209 @@
+#!/usr/bin/python
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: embedded_cluster
+short_description: Runs an upstream Kubernetes cluster inside this machine
+version_added: "0.1.0"
+description:
+  - Brings a cluster of one or more nodes to Ready by kubeadm, each node in namespaces of its own, or removes it without a trace.
+  - Several clusters run side by side, told apart by O(name), each with an O(address_block) of its own.
+  - An interrupted run is repaired by running again. A node that was killed is started again with what it held.
+author:
+  - The Appgate platform authors
+options:
+  name:
+    description: The cluster's name.
+    type: str
+    required: true
+  state:
+    description:
+      - V(planned) changes nothing, checks the machine when something is to be done, and returns what V(present) would do.
+      - V(present) makes the cluster, or repairs it.
+      - V(absent) removes it.
+    type: str
+    choices: [planned, present, absent]
+    default: present
+  address_block:
+    description: The private /16 block that the cluster's nodes, pods, services and load balancers share.
+    type: str
+    required: true
+  node_count:
+    description: How many nodes, the control plane included.
+    type: int
+    default: 1
+  dns_domain:
+    description: The cluster's DNS domain.
+    type: str
+    default: cluster.local
+  kubernetes_version:
+    description: The version of the Kubernetes binaries, such as V(v1.37.2).
+    type: str
+    required: true
+  parts_fingerprint:
+    description: A text that changes when any binary changes; the nodes are then started again with the new ones.
+    type: str
+    required: true
+  addons_fingerprint:
+    description: A text that changes when O(addons) would; they are then applied again.
+    type: str
+    required: true
+  binary_dirs:
+    description: The directories with the binaries that the nodes run.
+    type: list
+    elements: path
+    default: []
+  node_image:
+    description: An OCI archive with the image of the system pods.
+    type: path
+  addons:
+    description: The objects to apply in the new cluster, as a YAML stream.
+    type: str
+    default: ""
+  state_dir:
+    description: The directory that holds the clusters.
+    type: path
+    default: /var/lib/appgate/clusters
+  kubeconfig:
+    description: Where to write the kubeconfig. It goes to the user who called sudo, if any.
+    type: path
+    required: true
+  min_free_memory_mib:
+    description: How much memory must be free before a node is made, in MiB.
+    type: int
+    default: 1500
+  min_free_disk_mib:
+    description: How much disk must be free under O(state_dir) before a node is made, in MiB.
+    type: int
+    default: 3000
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done.
+"""
+
+EXAMPLES = r"""
+- name: See what is to be done
+  appgate.platform.embedded_cluster:
+    name: local
+    state: planned
+    address_block: 10.200.0.0/16
+    kubernetes_version: v1.37.2
+    parts_fingerprint: "1"
+    kubeconfig: ~/.kube/appgate-local.yaml
+"""
+
+RETURN = r"""
+pending:
+  description: What was to be done, a sentence each.
+  type: list
+  elements: str
+  returned: always
+steps:
+  description: What was done, with the seconds that it took.
+  type: list
+  elements: dict
+  returned: always
+cluster:
+  description: The cluster's name, context, kubeconfig, registry, nodes and address ranges.
+  type: dict
+  returned: always
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.appgate.platform.plugins.module_utils.embedded import preflight, spec
+from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster import EmbeddedCluster
+from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError
+
+
+def caller() -> tuple[int, int]:
+    """The user and group that asked: those behind sudo, where it was used."""
+    return (
+        int(os.environ.get("SUDO_UID", os.getuid())),
+        int(os.environ.get("SUDO_GID", os.getgid())),
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["planned", "present", "absent"], "default": "present"},
+            "address_block": {"type": "str", "required": True},
+            "node_count": {"type": "int", "default": 1},
+            "dns_domain": {"type": "str", "default": "cluster.local"},
+            "kubernetes_version": {"type": "str", "required": True},
+            "parts_fingerprint": {"type": "str", "required": True},
+            "addons_fingerprint": {"type": "str", "required": True},
+            "binary_dirs": {"type": "list", "elements": "path", "default": []},
+            "node_image": {"type": "path"},
+            "addons": {"type": "str", "default": ""},
+            "state_dir": {"type": "path", "default": "/var/lib/appgate/clusters"},
+            "kubeconfig": {"type": "path", "required": True},
+            "min_free_memory_mib": {"type": "int", "default": 1500},
+            "min_free_disk_mib": {"type": "int", "default": 3000},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**act(module.params, check_mode=module.check_mode))
+    except (ClusterError, spec.SpecError) as error:
+        module.fail_json(msg=str(error))
+
+
+def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Do what the parameters say; return the module's result."""
+    wanted = spec.parse(
+        params["name"],
+        params["address_block"],
+        params["node_count"],
+        params["dns_domain"],
+        params["kubernetes_version"],
+        Path(params["state_dir"]),
+    )
+    cluster = EmbeddedCluster(
+        wanted,
+        parts_fingerprint=params["parts_fingerprint"],
+        addons_fingerprint=params["addons_fingerprint"],
+        binaries={path.name: path for directory in params["binary_dirs"] for path in Path(directory).iterdir()},
+        node_image=Path(params["node_image"] or "/nonexistent"),
+        addons=params["addons"],
+        kubeconfig=Path(params["kubeconfig"]),
+        owner=caller(),
+    )
+    preflight.require_root()
+    result: dict[str, Any] = {"cluster": wanted.facts(params["kubeconfig"]), "pending": [], "steps": []}
+    if params["state"] == "absent":
+        result["changed"] = cluster.remains()
+        result["pending"] = [f"remove cluster {wanted.name}"] if result["changed"] else []
+        if not check_mode:
+            cluster.absent()
+    else:
+        result["pending"] = cluster.pending()
+        if any(sentence.startswith(("create", "start", "join")) for sentence in result["pending"]):
+            preflight.refuse(
+                preflight.problems(
+                    wanted,
+                    min_free_memory_mib=params["min_free_memory_mib"],
+                    min_free_disk_mib=params["min_free_disk_mib"],
+                )
+            )
+        planned = params["state"] == "planned"
+        result["changed"] = bool(result["pending"]) and not planned
+        if result["pending"] and not planned and not check_mode:
+            preflight.refuse(preflight.kernel_problems(wanted.state_dir))
+            cluster.present()
+    result["steps"] = cluster.outcome.steps
+    return result
+
+
+if __name__ == "__main__":
+    main()
