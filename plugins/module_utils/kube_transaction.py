@@ -1,0 +1,1118 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""A deploy as a transaction: validate all, apply all, wait once, probe from outside; on failure explain and put back.
+
+Every deploy that changes something leaves a revision: a Secret that holds what was applied. It is written before the
+first object is touched, so that an interrupted run is known to the next one, which then goes on from there.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import urllib3
+from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
+from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    AccessError,
+    ApiError,
+    Cluster,
+    Permission,
+    in_parallel,
+    policy_engine,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import Manifest, ObjectId
+
+FIELD_MANAGER = "appgate"
+APPLY = "application/apply-patch+yaml"
+REVISION_LABEL = "appgate.platform/revision"
+STATUS_LABEL = "appgate.platform/status"
+CHECKSUM_ANNOTATION = "appgate.platform/checksum"
+TIME_ANNOTATION = "appgate.platform/applied-at"
+DESCRIPTION_ANNOTATION = "appgate.platform/description"
+REVISION_TYPE = "appgate.platform/revision.v1"
+PENDING, DEPLOYED, SUPERSEDED, FAILED = "pending", "deployed", "superseded", "failed"
+
+#: Never removed because a later version no longer lists them: too much would go with them.
+NEVER_PRUNED = ("Namespace", "CustomResourceDefinition", "PersistentVolumeClaim")
+#: Whose presence, made by somebody else, keeps a namespace from being removed.
+FOREIGN_KINDS = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "Service"),
+)
+POLL_SECONDS = 1.0
+FIRST_POLL_SECONDS = 0.25
+LOG_LINES = 12
+
+
+class TransactionError(Exception):
+    """The deploy did not happen, or was put back; the text explains it to a person."""
+
+    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class _NotUpError(Exception):
+    """What was applied does not serve."""
+
+    def __init__(self, sections: Sequence[tuple[str, Sequence[str]]]) -> None:
+        super().__init__("not up")
+        self.sections = list(sections)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A request that must be answered before a deploy counts."""
+
+    service: str = ""
+    port: str = ""
+    path: str = "/"
+    scheme: str = "http"
+    host: str = ""
+    status: int = 200
+    text: str = ""
+    url: str = ""
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is about."""
+
+    release: str
+    namespace: str
+    wait_timeout_seconds: float = 180.0
+    namespace_wait_seconds: float = 0.0
+    history_limit: int = 10
+    probes: tuple[Probe, ...] = ()
+    description: str = ""
+    check_mode: bool = False
+    roll_back: bool = True
+    #: Called before each pause of a wait, with how far it is.
+    on_progress: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one object."""
+
+    identity: ObjectId
+    action: str
+    before: Manifest
+    after: Manifest
+    base_name: str
+
+    def summary(self) -> dict[str, str]:
+        """For a result."""
+        return {
+            "action": self.action,
+            "kind": self.identity.kind,
+            "namespace": self.identity.namespace,
+            "name": self.identity.name,
+        }
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A deploy of the past."""
+
+    number: int
+    status: str
+    checksum: str
+    applied_at: str
+    description: str
+    name: str
+    packed: str = field(repr=False)
+
+    def manifests(self) -> list[Manifest]:
+        """What it applied."""
+        return objects.unpack(self.packed)
+
+    def line(self) -> str:
+        """For a list that a person reads."""
+        return f"{self.number}  {self.status:<10}  {self.applied_at}  {self.description}".rstrip()
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    changed: bool = False
+    changes: list[Change] = field(default_factory=list)
+    revision: int = 0
+    previous_revision: int = 0
+    rolled_back_to: int = 0
+    server_version: str = ""
+    network_policy_engine: str | None = None
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    revisions: list[dict[str, Any]] = field(default_factory=list)
+
+    def diff(self) -> list[dict[str, str]]:
+        """For `--diff`: an object of which only the hash in the name differs is one object."""
+        removed = {
+            (change.identity.kind, change.base_name): change for change in self.changes if change.action == "delete"
+        }
+        created = {(change.identity.kind, change.base_name) for change in self.changes if change.action == "create"}
+        diffs = []
+        for change in self.changes:
+            key = (change.identity.kind, change.base_name)
+            before, header = change.before, str(change.identity)
+            if change.action == "create" and key in removed:
+                before, header = removed[key].before, str(removed[key].identity)
+            elif change.action == "delete" and key in created:
+                continue
+            hidden_before, hidden_after = objects.hide_secrets(before, change.after)
+            diffs.append(
+                {
+                    "before_header": header,
+                    "after_header": str(change.identity),
+                    "before": objects.as_yaml(hidden_before),
+                    "after": objects.as_yaml(hidden_after),
+                }
+            )
+        return diffs
+
+
+@dataclass
+class _Planned:
+    """One wanted object next to the live one."""
+
+    identity: ObjectId
+    path: str
+    effective: Manifest
+    live: Manifest | None
+    change: Change | None
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Plan:
+    planned: list[_Planned]
+    pruned: list[tuple[ObjectId, str, Manifest]]
+
+    def changes(self) -> list[Change]:
+        found = [item.change for item in self.planned if item.change]
+        for identity, _path, live in self.pruned:
+            found.append(Change(identity, "delete", objects.essence(live), {}, objects.base_name(live)))
+        return found
+
+    def live(self) -> dict[ObjectId, Manifest]:
+        return {item.identity: item.live for item in self.planned if item.live is not None}
+
+
+class Transaction:
+    """One release in one namespace of one cluster."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self.cluster = cluster
+        self.settings = settings
+        self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._http = urllib3.PoolManager(retries=False)
+
+    # -- entry points --------------------------------------------------------------------------------------------
+
+    def deploy(self, manifests: Sequence[Any]) -> Outcome:
+        """Bring the cluster to these manifests, or leave it as it was."""
+        outcome = Outcome(server_version=self.cluster.version())
+        wanted = self._own(manifests)
+        namespace, history = self._look(self._permissions(wanted), outcome)
+        return self._run(wanted, namespace, history, outcome, self.settings.description)
+
+    def roll_back(self, number: int | None) -> Outcome:
+        """Go to an earlier revision: the one of that number, or the one before the current one."""
+        outcome = Outcome(server_version=self.cluster.version())
+        namespace, history = self._look([*self._record_permissions()], outcome)
+        target = self._choose(history, number)
+        wanted = target.manifests()
+        self.cluster.require(self._permissions(wanted))
+        return self._run(wanted, namespace, history, outcome, f"rollback to revision {target.number}")
+
+    def remove(self, *, remove_namespace: bool = True) -> Outcome:
+        """Remove every object of the release, and the namespace if this release made it."""
+        outcome = Outcome(server_version=self.cluster.version())
+        settings = self.settings
+        namespace = self._namespace()
+        if namespace is None:
+            return outcome
+        if _is_terminating(namespace):
+            self._await_gone([resource_of_namespace(settings.namespace)], "the namespace")
+            outcome.changed = True
+            return outcome
+        self.cluster.require(self._removal_permissions())
+        history = self._history()
+        targets = self._owned(history)
+        outcome.changes = [
+            Change(identity, "delete", objects.essence(live), {}, objects.base_name(live))
+            for identity, _path, live in targets
+        ]
+        made_it = _annotation(namespace, objects.CREATED_BY_ANNOTATION) == settings.release
+        owns_fields = _is_managed(namespace)
+        if remove_namespace and made_it:
+            foreign = self._foreign({identity for identity, _path, _live in targets})
+            if foreign:
+                made_it = False
+                outcome.warnings.append(
+                    f"Namespace {settings.namespace} stays, because it also holds what others made: {', '.join(foreign)}."
+                )
+        namespace_goes = remove_namespace and made_it
+        identity = ObjectId("v1", "Namespace", "", settings.namespace)
+        if namespace_goes:
+            outcome.changes.append(Change(identity, "delete", objects.essence(namespace), {}, settings.namespace))
+        elif owns_fields:
+            outcome.changes.append(
+                Change(
+                    identity, "update", objects.essence(namespace), self._release_namespace(True), settings.namespace
+                )
+            )
+        outcome.changed = bool(outcome.changes)
+        if settings.check_mode or not outcome.changed:
+            return outcome
+        # Records go last: an interrupted removal must still know what there was to remove.
+        records = {revision.name for revision in history}
+        first = [path for identity, path, _live in targets if identity.name not in records]
+        last = [path for identity, path, _live in targets if identity.name in records]
+        for paths in (first, last):
+            in_parallel(self._delete, paths)
+            self._await_gone(paths, "the objects")
+        if namespace_goes:
+            path = resource_of_namespace(settings.namespace)
+            self._delete(path)
+            self._await_gone([path], "the namespace")
+        elif owns_fields:
+            self._release_namespace(False)
+        return outcome
+
+    # -- the transaction itself ----------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        wanted: list[Manifest],
+        namespace: Manifest | None,
+        history: list[Revision],
+        outcome: Outcome,
+        description: str,
+    ) -> Outcome:
+        settings = self.settings
+        current = _latest(history, DEPLOYED)
+        plan = self._plan(wanted, self._candidates(history), namespace is not None)
+        self._refuse(plan)
+        outcome.changes = plan.changes()
+        outcome.warnings = sorted({text for item in plan.planned for text in item.warnings})
+        digest = objects.checksum(wanted)
+        # A failed revision has been put back, so it doesn't count; an interrupted one may have left anything behind.
+        interrupted = current is None or any(
+            item.status == PENDING and item.number > current.number for item in history
+        )
+        settled = current is not None and current.checksum == digest and not interrupted
+        outcome.changed = bool(outcome.changes) or not settled
+        outcome.previous_revision = current.number if current else 0
+        next_number = history[-1].number + 1 if history else 1
+        outcome.revision = current.number if current and settled else next_number
+        if settings.check_mode:
+            outcome.services = self._services(wanted, plan.live())
+            return outcome
+        record: Revision | None = None
+        try:
+            self._apply_namespace(plan)
+            if not settled:
+                record = self._write_record(outcome.revision, wanted, digest, description)
+            self._apply(plan)
+            live = self._wait(wanted, None if outcome.changes else plan.live())
+            outcome.services = self._services(wanted, live)
+            outcome.probes = self._probe(wanted, live)
+        except (_NotUpError, ApiError) as error:
+            raise self._recover(error, outcome, plan, current, record) from None
+        self._prune(plan)
+        if record:
+            self._close(record, history)
+        return outcome
+
+    def _look(self, permissions: Iterable[Permission], outcome: Outcome) -> tuple[Manifest | None, list[Revision]]:
+        """Ask side by side for what every run needs to know; a missing permission is the first to be told."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            groups: Future[set[str]] = pool.submit(self.cluster.groups)
+            namespace: Future[Manifest | None] = pool.submit(self._namespace)
+            history: Future[list[Revision]] = pool.submit(self._history)
+            self.cluster.require([*permissions, *self._record_permissions()])
+            outcome.network_policy_engine = policy_engine(groups.result())
+            found = namespace.result()
+            if found is not None and _is_terminating(found):
+                self._sit_out(found)
+                return None, []
+            return found, history.result()
+
+    def _sit_out(self, namespace: Manifest) -> None:
+        """A namespace that is being deleted takes no new objects: wait as long as allowed, then refuse."""
+        settings = self.settings
+        path = resource_of_namespace(settings.namespace)
+        if settings.namespace_wait_seconds > 0 and not settings.check_mode:
+            with contextlib.suppress(TransactionError):
+                self._await_gone([path], "the namespace", settings.namespace_wait_seconds)
+                return
+        since = (namespace.get("metadata") or {}).get("deletionTimestamp")
+        conditions = (namespace.get("status") or {}).get("conditions") or []
+        remaining = [str(item.get("message")) for item in conditions if item.get("status") == "True"]
+        why = f" It still holds: {' '.join(remaining)}" if remaining else ""
+        raise TransactionError(
+            f"Namespace {settings.namespace} of context {self.cluster.entry.context!r} is being deleted "
+            f"(since {since}), so nothing can be made in it. Run again when it is gone, or use another one.{why}"
+        )
+
+    # -- plan ----------------------------------------------------------------------------------------------------
+
+    def _own(self, manifests: Sequence[Any]) -> list[Manifest]:
+        try:
+            checked = objects.check_manifests(manifests, self.settings.namespace)
+        except objects.ManifestError as error:
+            raise TransactionError(f"Refused before anything was changed: {error}.") from None
+        own = []
+        for manifest in checked:
+            _plural, namespaced = self._resource(manifest)
+            if namespaced:
+                manifest["metadata"].setdefault("namespace", self.settings.namespace)
+            own.append(objects.with_release(manifest, self.settings.release))
+        return own
+
+    def _resource(self, manifest: Mapping[str, Any]) -> tuple[str, bool]:
+        """The plural of a kind, from the table or from the cluster."""
+        api_version, kind = str(manifest["apiVersion"]), str(manifest["kind"])
+        group = api_version.rpartition("/")[0]
+        known = objects.KINDS.get((group, kind)) or self._resources.get((api_version, kind))
+        if known:
+            return known
+        root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        for resource in (self.cluster.get(root) or {}).get("resources") or []:
+            if "/" not in resource["name"]:
+                self._resources[api_version, resource["kind"]] = (resource["name"], bool(resource["namespaced"]))
+        if (api_version, kind) not in self._resources:
+            raise TransactionError(
+                f"The cluster of context {self.cluster.entry.context!r} has no kind {kind} in {api_version} "
+                f"(wanted by {kind} {manifest['metadata']['name']}). Install what defines it first; nothing was changed."
+            )
+        return self._resources[api_version, kind]
+
+    def _path(self, identity: ObjectId) -> str:
+        manifest = {"apiVersion": identity.api_version, "kind": identity.kind, "metadata": {"name": identity.name}}
+        plural, _namespaced = self._resource(manifest)
+        return objects.resource_path(identity.api_version, plural, identity.namespace, identity.name)
+
+    def _plan(self, wanted: list[Manifest], candidates: set[ObjectId], namespace_exists: bool) -> _Plan:
+        identities = {objects.object_id(manifest) for manifest in wanted}
+        leftovers = sorted(item for item in candidates - identities if item.kind not in NEVER_PRUNED)
+
+        def look(item: Manifest | ObjectId) -> _Planned | tuple[ObjectId, str, Manifest] | None:
+            if isinstance(item, ObjectId):
+                return self._owned_object(item) if namespace_exists else None
+            return self._dry_run(item, namespace_exists)
+
+        planned: list[_Planned] = []
+        pruned: list[tuple[ObjectId, str, Manifest]] = []
+        for found in in_parallel(look, [*wanted, *leftovers]):
+            if isinstance(found, _Planned):
+                planned.append(found)
+            elif found:
+                pruned.append(found)
+        return _Plan(planned, pruned)
+
+    def _dry_run(self, manifest: Manifest, namespace_exists: bool) -> _Planned:
+        identity = objects.object_id(manifest)
+        path = self._path(identity)
+        if identity.namespace and not namespace_exists:
+            return self._dry_run_without_namespace(manifest, identity, path)
+        live = self.cluster.get(path)
+        effective = _adopt(manifest, live, self.settings.release)
+        planned = _Planned(identity, path, effective, live, None)
+        try:
+            answer = self._patch(path, effective, dry_run=True)
+        except ApiError as error:
+            planned.refusal = error.message
+            return planned
+        planned.warnings = answer.warnings
+        before, after = objects.essence(live), objects.essence(answer.json())
+        if before != after:
+            action = "update" if live else "create"
+            planned.change = Change(identity, action, before, after, objects.base_name(after))
+        return planned
+
+    def _dry_run_without_namespace(self, manifest: Manifest, identity: ObjectId, path: str) -> _Planned:
+        """Where the namespace is still to be made, the server validates against the one that always exists."""
+        planned = _Planned(
+            identity,
+            path,
+            manifest,
+            None,
+            Change(identity, "create", {}, objects.essence(manifest), objects.base_name(manifest)),
+        )
+        elsewhere = {**manifest, "metadata": {**manifest["metadata"], "namespace": "default"}}
+        plural, _namespaced = self._resource(manifest)
+        try:
+            answer = self.cluster.call(
+                "POST",
+                objects.resource_path(identity.api_version, plural, "default"),
+                elsewhere,
+                query={"dryRun": "All", "fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"},
+            )
+            planned.warnings = answer.warnings
+        except ApiError as error:
+            if error.status in (400, 422):
+                planned.refusal = error.message
+            elif error.status != 409:  # an object of that name is there already: its manifest was fine
+                planned.warnings = (f"{identity} could not be validated before its namespace exists: {error.message}",)
+        return planned
+
+    def _patch(self, path: str, manifest: Manifest, *, dry_run: bool = False) -> Any:
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        if dry_run:
+            query["dryRun"] = "All"
+        return self.cluster.call("PATCH", path, manifest, query=query, content_type=APPLY)
+
+    def _refuse(self, plan: _Plan) -> None:
+        refused = [item for item in plan.planned if item.refusal]
+        if not refused:
+            return
+        context = self.cluster.entry.context
+        raise TransactionError(
+            rollout.report(
+                f"The API server of context {context!r} refuses {len(refused)} of {len(plan.planned)} objects; "
+                "nothing was changed.",
+                [(f"{item.identity}:", [item.refusal]) for item in refused],
+            )
+        )
+
+    def _owned_object(self, identity: ObjectId) -> tuple[ObjectId, str, Manifest] | None:
+        """The live object, if it is one of this release and not already going."""
+        try:
+            path = self._path(identity)
+            live = self.cluster.get(path)
+        except TransactionError:  # its kind is gone from the cluster, and the object with it
+            return None
+        if live is None or (live["metadata"].get("labels") or {}).get(objects.RELEASE_LABEL) != self.settings.release:
+            return None
+        return identity, path, live
+
+    # -- apply ---------------------------------------------------------------------------------------------------
+
+    def _apply_namespace(self, plan: _Plan) -> None:
+        for item in plan.planned:
+            if item.identity.kind == "Namespace" and item.change:
+                self._patch(item.path, item.effective)
+                item.live = None
+                item.change = None
+
+    def _apply(self, plan: _Plan) -> None:
+        todo = {item.identity: item for item in plan.planned if item.change}
+        batches = objects.in_batches(item.effective for item in todo.values())
+        for batch in batches:
+            in_parallel(lambda manifest: self._patch(todo[objects.object_id(manifest)].path, manifest), batch)
+
+    def _prune(self, plan: _Plan) -> None:
+        in_parallel(self._delete, [path for _identity, path, _live in plan.pruned])
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.cluster.call("DELETE", path, {"propagationPolicy": "Foreground"})
+        except ApiError as error:
+            if error.status not in (404, 409):  # 409: a namespace that is already being deleted
+                raise
+
+    def _await_gone(self, paths: Sequence[str], what: str, timeout_seconds: float | None = None) -> None:
+        end = time.monotonic() + (self.settings.wait_timeout_seconds if timeout_seconds is None else timeout_seconds)
+        pause = FIRST_POLL_SECONDS
+        left = list(paths)
+        while left:
+            found = in_parallel(self.cluster.get, left)
+            left = [path for path, live in zip(left, found, strict=True) if live is not None]
+            if not left:
+                return
+            if time.monotonic() >= end:
+                holders = sorted({text for live in found if live for text in live["metadata"].get("finalizers") or []})
+                held = f" Finalizers that hold them: {', '.join(holders)}." if holders else ""
+                raise TransactionError(f"Waited too long for {what} to go: {', '.join(left)}.{held}")
+            time.sleep(pause)
+            pause = min(POLL_SECONDS, pause * 2)
+
+    # -- wait, probe, explain ------------------------------------------------------------------------------------
+
+    def _wait(self, wanted: list[Manifest], live: dict[ObjectId, Manifest] | None) -> dict[ObjectId, Manifest]:
+        """Until all workloads are rolled out and all probed load balancers have an address."""
+        identities = [
+            objects.object_id(manifest)
+            for manifest in wanted
+            if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Service")
+        ]
+        probed = {probe.service for probe in self.settings.probes}
+        started = time.monotonic()
+        pause = FIRST_POLL_SECONDS
+        while True:
+            if live is None:
+                found = in_parallel(self.cluster.get, [self._path(identity) for identity in identities])
+                live = {identity: item for identity, item in zip(identities, found, strict=True) if item is not None}
+            waiting, stuck = [], []
+            for identity in identities:
+                item = live.get(identity)
+                if item is None:
+                    raise _NotUpError([("Why:", [f"{identity} was removed while this run waited for it"])])
+                if identity.kind == "Service":
+                    if identity.name in probed and _lacks_address(item):
+                        waiting.append(f"{identity} has no load-balancer address yet")
+                    continue
+                state = rollout.progress(item)
+                if not state.done:
+                    waiting.append(state.text)
+                    stuck.append((item, state))
+            if not waiting:
+                return live
+            elapsed = time.monotonic() - started
+            self.settings.on_progress("; ".join(waiting))
+            failures = self._failures([item for item, _state in stuck]) if elapsed > POLL_SECONDS else []
+            late = elapsed >= self.settings.wait_timeout_seconds
+            gave_up = any(state.failed for _item, state in stuck)
+            if late or gave_up or any(failure.hopeless for failure in failures):
+                if late:
+                    waiting.insert(0, f"gave up after {elapsed:.0f} s")
+                raise _NotUpError(self._sections(waiting, failures, [item for item, _state in stuck]))
+            time.sleep(pause)
+            pause = min(POLL_SECONDS, pause * 2)
+            live = None
+
+    def _failures(self, workloads: Iterable[Manifest]) -> list[rollout.Failure]:
+        failures: list[rollout.Failure] = []
+        for workload in workloads:
+            for controller in (workload, *self._controllers(workload)):
+                failure = rollout.controller_failure(controller)
+                if failure:
+                    failures.append(failure)
+                    break
+            for pod in self._pods(workload):
+                failures.extend(rollout.pod_failures(pod))
+        return failures
+
+    def _list(self, api_version: str, plural: str, **query: str) -> list[Manifest]:
+        """What a diagnosis may look at; where it may not, it says less."""
+        path = objects.resource_path(api_version, plural, self.settings.namespace)
+        try:
+            found = self.cluster.get(path, query) or {}
+        except ApiError:
+            return []
+        return [*found.get("items", [])]
+
+    def _controllers(self, workload: Manifest) -> list[Manifest]:
+        if workload["kind"] != "Deployment":
+            return []
+        newest = rollout.newest_replica_set(
+            self._list("apps/v1", "replicasets", labelSelector=_selector(workload)), workload
+        )
+        return [{**newest, "kind": "ReplicaSet"}] if newest else []
+
+    def _pods(self, workload: Manifest) -> list[Manifest]:
+        """The pods of the latest revision that aren't ready."""
+        pods = self._list("v1", "pods", labelSelector=_selector(workload))
+        labels: dict[str, str] = {}
+        if workload["kind"] == "Deployment":
+            for controller in self._controllers(workload):
+                key = "pod-template-hash"
+                labels = {key: (controller["metadata"].get("labels") or {}).get(key, "")}
+        elif (workload.get("status") or {}).get("updateRevision"):
+            labels = {"controller-revision-hash": workload["status"]["updateRevision"]}
+        return [
+            pod
+            for pod in pods
+            if labels.items() <= (pod["metadata"].get("labels") or {}).items()
+            and not pod["metadata"].get("deletionTimestamp")
+            and not _is_ready(pod)
+        ]
+
+    def _sections(
+        self, waiting: Sequence[str], failures: Sequence[rollout.Failure], workloads: Iterable[Manifest]
+    ) -> list[tuple[str, Sequence[str]]]:
+        sections: list[tuple[str, Sequence[str]]] = [
+            ("Why:", [*waiting, *dict.fromkeys(failure.sentence() for failure in failures)])
+        ]
+        shown: set[str] = set()
+        for failure in failures:
+            # Replicas fail alike: one pod's log of each container is enough.
+            if failure.container and failure.container not in shown:
+                shown.add(failure.container)
+                sections.append(
+                    (f"Last log lines of container {failure.container} of pod {failure.pod}:", self._logs(failure))
+                )
+        names = {failure.pod for failure in failures if failure.pod}
+        names |= {str(item["metadata"]["name"]) for workload in workloads for item in self._controllers(workload)}
+        events = [
+            event
+            for event in self._list("v1", "events", fieldSelector="type=Warning")
+            if (event.get("involvedObject") or {}).get("name") in names
+        ]
+        sections.append(("Events:", rollout.describe_events(events)))
+        return sections
+
+    def _logs(self, failure: rollout.Failure) -> list[str]:
+        path = objects.resource_path("v1", "pods", self.settings.namespace, failure.pod) + "/log"
+        for previous in ("true", "false") if failure.previous_logs else ("false",):
+            query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
+            try:
+                text = self.cluster.call("GET", path, query=query).body.decode("utf-8", "replace")
+            except (ApiError, AccessError):
+                continue
+            if text.strip():
+                return text.splitlines()
+        return []
+
+    def _services(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for manifest in wanted:
+            item = live.get(objects.object_id(manifest))
+            if manifest["kind"] == "Service" and item:
+                found[str(manifest["metadata"]["name"])] = describe_service(item)
+        return found
+
+    def _probe(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> list[dict[str, Any]]:
+        results = []
+        for probe in self.settings.probes:
+            end = time.monotonic() + probe.timeout_seconds
+            pause = FIRST_POLL_SECONDS
+            while True:
+                where, problem = self._ask(probe, live)
+                if not problem:
+                    results.append({"url": where, "status": probe.status})
+                    break
+                if time.monotonic() >= end:
+                    workloads = [live[key] for key in live if key.kind != "Service"]
+                    failures = self._failures(workloads)
+                    why = f"{where} was asked from outside for {probe.timeout_seconds:g} s and {problem}"
+                    ready = self._ready_endpoints(probe.service)
+                    waiting = [why] if ready != 0 else [why, f"Service {probe.service} has no ready endpoint"]
+                    raise _NotUpError(self._sections(waiting, failures, workloads))
+                time.sleep(pause)
+                pause = min(POLL_SECONDS, pause * 2)
+        return results
+
+    def _ready_endpoints(self, service: str) -> int | None:
+        if not service:
+            return None
+        slices = self._list(
+            "discovery.k8s.io/v1", "endpointslices", labelSelector=f"kubernetes.io/service-name={service}"
+        )
+        return sum(
+            1
+            for item in slices
+            for endpoint in item.get("endpoints") or []
+            if (endpoint.get("conditions") or {}).get("ready")
+        )
+
+    def _ask(self, probe: Probe, live: Mapping[ObjectId, Manifest]) -> tuple[str, str]:
+        """One request. Returns where it went and, unless all is well, what was wrong."""
+        url = probe.url
+        service = next(
+            (item for key, item in live.items() if key.kind == "Service" and key.name == probe.service), None
+        )
+        if not url and service is not None:
+            url = self._outside_url(probe, service)
+        if url:
+            headers = {"Host": probe.host} if probe.host else {}
+            try:
+                answer = self._http.request("GET", url, headers=headers, redirect=False, timeout=3.0)
+            except urllib3.exceptions.TimeoutError:
+                return f"GET {url}", "did not answer within 3 s"
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                reason = "the connection was refused" if "refused" in str(error) else str(error).rpartition(": ")[2]
+                return f"GET {url}", f"could not be reached ({reason})"
+            return f"GET {url}", _judge(probe, answer.status, answer.data)
+        # No address outside the cluster: the API server passes the request on.
+        path = objects.resource_path("v1", "services", self.settings.namespace)
+        path += f"/{probe.scheme}:{probe.service}:{probe.port}/proxy{probe.path}"
+        where = f"GET {self.cluster.entry.server}{path}"
+        try:
+            answer_ = self.cluster.call("GET", path, timeout_seconds=5.0)
+        except ApiError as error:
+            return where, f"got {error.status}: {rollout.clean_line(error.message)[:200]}"
+        except AccessError as error:
+            return where, f"failed: {error}"
+        return where, _judge(probe, answer_.status, answer_.body)
+
+    def _outside_url(self, probe: Probe, service: Manifest) -> str:
+        described = describe_service(service)
+        port = next((item for item in described["ports"] if probe.port in (item["name"], str(item["port"]))), None)
+        if port is None or not described["addresses"]:
+            return ""
+        return f"{probe.scheme}://{_bracket(described['addresses'][0])}:{port['port']}{probe.path}"
+
+    # -- put back ------------------------------------------------------------------------------------------------
+
+    def _recover(
+        self,
+        error: _NotUpError | ApiError,
+        outcome: Outcome,
+        plan: _Plan,
+        current: Revision | None,
+        record: Revision | None,
+    ) -> TransactionError:
+        """Explain, put the last good revision back if there is one, and hand over the error to raise."""
+        settings, release = self.settings, self.settings.release
+        sections = error.sections if isinstance(error, _NotUpError) else [("Why:", [error.message])]
+        place = f"in namespace {settings.namespace} of context {self.cluster.entry.context!r}"
+        look = (
+            f"kubectl --kubeconfig {self.cluster.entry.path} --context {self.cluster.entry.context} "
+            f"-n {settings.namespace} get pods,events"
+        )
+        if record is None:
+            what = "does not serve" if isinstance(error, _NotUpError) else "could not be applied"
+            title = f"{release} {place} {what}. It is at revision {outcome.revision}, and there is none to put back."
+            return TransactionError(rollout.report(title, [*sections, ("Look further:", [look])]), outcome)
+        title = f"Revision {record.number} of {release} {place} did not come up."
+        if current is None or not settings.roll_back:
+            why = "There is no earlier revision to put back" if current is None else "Putting back is switched off"
+            self._mark(record.name, FAILED)
+            title = f"{title} {why}: its objects stay for a look. Correct the cause and run again."
+            return TransactionError(rollout.report(title, [*sections, ("Look further:", [look])]), outcome)
+        try:
+            self._put_back(current, plan)
+        except (_NotUpError, ApiError, AccessError, TransactionError) as second:
+            reasons = second.sections if isinstance(second, _NotUpError) else [("Why:", [str(second)])]
+            title = f"{title} Revision {current.number} was put back, but does not come up either."
+            again = [(f"Revision {current.number}: {heading}", lines) for heading, lines in reasons]
+            return TransactionError(rollout.report(title, [*sections, *again, ("Look further:", [look])]), outcome)
+        self._mark(record.name, FAILED)
+        outcome.rolled_back_to = current.number
+        title = f"{title} Revision {current.number} has been put back and serves. Correct the cause and run again."
+        return TransactionError(rollout.report(title, sections), outcome)
+
+    def _put_back(self, revision: Revision, failed: _Plan) -> None:
+        wanted = revision.manifests()
+        candidates = {item.identity for item in failed.planned}
+        plan = self._plan(wanted, candidates, True)
+        self._refuse(plan)
+        self._apply_namespace(plan)
+        self._apply(plan)
+        live = self._wait(wanted, None)
+        self._probe(wanted, live)
+        self._prune(plan)
+
+    # -- revisions -----------------------------------------------------------------------------------------------
+
+    def _history(self) -> list[Revision]:
+        """All revisions, oldest first."""
+        path = objects.resource_path("v1", "secrets", self.settings.namespace)
+        selector = f"{objects.RELEASE_LABEL}={self.settings.release},{REVISION_LABEL}"
+        try:
+            found = self.cluster.get(path, {"labelSelector": selector}) or {}
+        except ApiError as error:
+            if error.status == 403:  # `require` says this better
+                return []
+            raise
+        revisions = []
+        for secret in found.get("items", []):
+            metadata = secret["metadata"]
+            labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+            if secret.get("type") != REVISION_TYPE:
+                continue
+            revisions.append(
+                Revision(
+                    number=int(labels[REVISION_LABEL]),
+                    status=str(labels.get(STATUS_LABEL, PENDING)),
+                    checksum=str(annotations.get(CHECKSUM_ANNOTATION, "")),
+                    applied_at=str(annotations.get(TIME_ANNOTATION, "")),
+                    description=str(annotations.get(DESCRIPTION_ANNOTATION, "")),
+                    name=str(metadata["name"]),
+                    packed=_text((secret.get("data") or {}).get("manifests", "")),
+                )
+            )
+        return sorted(revisions, key=lambda revision: revision.number)
+
+    def _candidates(self, history: Sequence[Revision]) -> set[ObjectId]:
+        """What earlier runs made: the deployed revision's objects, and those of every run after it."""
+        current = _latest(history, DEPLOYED)
+        first = current.number if current else 0
+        return {
+            objects.object_id(manifest)
+            for revision in history
+            if revision.number >= first
+            for manifest in revision.manifests()
+        }
+
+    def _choose(self, history: Sequence[Revision], number: int | None) -> Revision:
+        settings = self.settings
+        known = [(f"Revisions of {settings.release} in namespace {settings.namespace}:", [r.line() for r in history])]
+        if not history:
+            raise TransactionError(
+                f"{settings.release} has no revisions in namespace {settings.namespace} of context "
+                f"{self.cluster.entry.context!r}: there is nothing to go back to."
+            )
+        if number is not None:
+            for revision in history:
+                if revision.number == number:
+                    return revision
+            raise TransactionError(rollout.report(f"There is no revision {number} to go back to.", known))
+        current = _latest(history, DEPLOYED)
+        for revision in reversed(history):
+            if revision.status == SUPERSEDED and (current is None or revision.checksum != current.checksum):
+                return revision
+        raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
+
+    def _write_record(self, number: int, manifests: list[Manifest], digest: str, description: str) -> Revision:
+        settings = self.settings
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = f"{settings.release}-revision-{number}"
+        packed = objects.pack(manifests)
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": REVISION_TYPE,
+            "metadata": {
+                "name": name,
+                "namespace": settings.namespace,
+                "labels": {
+                    objects.RELEASE_LABEL: settings.release,
+                    REVISION_LABEL: str(number),
+                    STATUS_LABEL: PENDING,
+                },
+                "annotations": {
+                    CHECKSUM_ANNOTATION: digest,
+                    TIME_ANNOTATION: now,
+                    DESCRIPTION_ANNOTATION: description,
+                },
+            },
+            "stringData": {"manifests": packed},
+        }
+        path = objects.resource_path("v1", "secrets", settings.namespace)
+        try:
+            self.cluster.call("POST", path, secret, query={"fieldManager": FIELD_MANAGER})
+        except ApiError as error:
+            if error.status == 409:
+                raise TransactionError(
+                    f"Another run is deploying revision {number} of {settings.release} to namespace "
+                    f"{settings.namespace} right now. Run again when it has ended."
+                ) from None
+            raise
+        return Revision(number, PENDING, digest, now, description, name, packed)
+
+    def _mark(self, name: str, status: str) -> None:
+        path = objects.resource_path("v1", "secrets", self.settings.namespace, name)
+        with contextlib.suppress(ApiError):  # a record is no reason to hide the error that is being told
+            self.cluster.call(
+                "PATCH",
+                path,
+                {"metadata": {"labels": {STATUS_LABEL: status}}},
+                content_type="application/merge-patch+json",
+            )
+
+    def _close(self, record: Revision, history: Sequence[Revision]) -> None:
+        """The new one counts from now on; those beyond the limit go."""
+        self._mark(record.name, DEPLOYED)
+        superseded = [item for item in history if item.status == DEPLOYED]
+        interrupted = [item for item in history if item.status == PENDING]
+        surplus = len(history) + 1 - self.settings.history_limit
+        doomed = history[: max(0, surplus)]
+        in_parallel(lambda item: self._mark(item.name, SUPERSEDED), superseded)
+        in_parallel(lambda item: self._mark(item.name, FAILED), interrupted)
+        in_parallel(
+            lambda item: self._delete(objects.resource_path("v1", "secrets", self.settings.namespace, item.name)),
+            doomed,
+        )
+
+    # -- small questions -----------------------------------------------------------------------------------------
+
+    def _namespace(self) -> Manifest | None:
+        try:
+            return self.cluster.get(resource_of_namespace(self.settings.namespace))
+        except ApiError as error:
+            if error.status == 403:  # `require` says this better
+                return None
+            raise
+
+    def _permissions(self, wanted: Iterable[Manifest]) -> list[Permission]:
+        """What a deploy of these does: read, apply, and remove what is no longer wanted."""
+        namespace = self.settings.namespace
+        found: list[Permission] = []
+        for manifest in wanted:
+            identity = objects.object_id(manifest)
+            plural, namespaced = self._resource(manifest)
+            if identity.kind == "Namespace":
+                found.append(Permission("create", "", plural))
+                found += [Permission(verb, "", plural, name=identity.name) for verb in ("get", "patch")]
+                continue
+            where = namespace if namespaced else ""
+            found += [Permission(verb, identity.group, plural, where) for verb in ("get", "create", "patch", "delete")]
+        return [
+            *found,
+            Permission("list", "apps", "replicasets", namespace),
+            Permission("list", "", "pods", namespace),
+            Permission("list", "", "events", namespace),
+            Permission("get", "", "pods", namespace, subresource="log"),
+        ]
+
+    def _record_permissions(self) -> list[Permission]:
+        namespace = self.settings.namespace
+        return [Permission(verb, "", "secrets", namespace) for verb in ("list", "create", "patch", "delete")]
+
+    def _removal_permissions(self) -> list[Permission]:
+        namespace = self.settings.namespace
+        return [
+            Permission(verb, group, resource, namespace)
+            for group, resource in (("", "secrets"), ("apps", "deployments"), ("", "services"))
+            for verb in ("list", "delete")
+        ]
+
+    def _owned(self, history: Sequence[Revision]) -> list[tuple[ObjectId, str, Manifest]]:
+        """Every live object of the release: found by its label, and by the revisions' lists."""
+        namespace = self.settings.namespace
+        selector = {"labelSelector": f"{objects.RELEASE_LABEL}={self.settings.release}"}
+        recorded = {
+            objects.object_id(manifest)
+            for revision in history
+            for manifest in revision.manifests()
+            if manifest["kind"] not in ("Namespace", "CustomResourceDefinition")
+        }
+        versions = {(identity.group, identity.kind): identity.api_version for identity in recorded}
+
+        def search(item: tuple[tuple[str, str], tuple[str, bool]]) -> list[tuple[ObjectId, str, Manifest]]:
+            (group, kind), (plural, _namespaced) = item
+            api_version = versions.get((group, kind)) or (
+                "v1" if not group else f"{group}/{'v2' if group == 'autoscaling' else 'v1'}"
+            )
+            try:
+                listed = self.cluster.get(objects.resource_path(api_version, plural, namespace), selector) or {}
+            except ApiError as error:
+                if error.status == 403:
+                    return []
+                raise
+            found = []
+            for live in listed.get("items", []):
+                name = live["metadata"]["name"]
+                live = {"apiVersion": api_version, "kind": kind, **live}
+                identity = ObjectId(api_version, kind, namespace, name)
+                found.append((identity, objects.resource_path(api_version, plural, namespace, name), live))
+            return found
+
+        listed = [item for item in objects.KINDS.items() if item[1][1]]
+        found = {entry[0]: entry for entries in in_parallel(search, listed) for entry in entries}
+        others = sorted(recorded - set(found))
+        for entry in in_parallel(self._owned_object, others):
+            if entry:
+                found[entry[0]] = entry
+        return [found[identity] for identity in sorted(found)]
+
+    def _foreign(self, own: set[ObjectId]) -> list[str]:
+        """What else runs or is stored in the namespace."""
+        names = {(identity.kind, identity.name) for identity in own}
+        foreign = []
+        for api_version, kind in FOREIGN_KINDS:
+            plural = objects.KINDS[api_version.rpartition("/")[0], kind][0]
+            for item in self._list(api_version, plural):
+                metadata = item["metadata"]
+                if (kind, metadata["name"]) not in names and not metadata.get("ownerReferences"):
+                    foreign.append(f"{kind} {metadata['name']}")
+        return foreign
+
+    def _release_namespace(self, dry_run: bool) -> Manifest:
+        """Give up the labels that were put on a namespace that stays."""
+        bare = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.settings.namespace}}
+        answer = self._patch(resource_of_namespace(self.settings.namespace), bare, dry_run=dry_run)
+        return objects.essence(answer.json())
+
+
+def resource_of_namespace(name: str) -> str:
+    """The path of a namespace."""
+    return objects.resource_path("v1", "namespaces", "", name)
+
+
+def describe_service(service: Mapping[str, Any]) -> dict[str, Any]:
+    """Type, addresses outside the cluster, and ports of a live service."""
+    spec = service.get("spec") or {}
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    addresses = [
+        str(item.get("ip") or item.get("hostname")) for item in ingress if item.get("ip") or item.get("hostname")
+    ]
+    numbers = [int(port["port"]) for port in spec.get("ports") or []]
+    return {
+        "url": f"http://{_bracket(addresses[0])}:{numbers[0]}/" if addresses and numbers else "",
+        "type": str(spec.get("type", "ClusterIP")),
+        "cluster_ip": str(spec.get("clusterIP", "")),
+        "addresses": addresses,
+        "ports": [
+            {"name": str(port.get("name", "")), "port": int(port["port"]), "node_port": int(port.get("nodePort") or 0)}
+            for port in spec.get("ports") or []
+        ],
+    }
+
+
+def _adopt(manifest: Manifest, live: Manifest | None, release: str) -> Manifest:
+    """What must be taken over from the live object so that applying doesn't undo what others decide."""
+    if manifest["kind"] == "Namespace" and (
+        live is None or _annotation(live, objects.CREATED_BY_ANNOTATION) == release
+    ):
+        adopted: Manifest = json.loads(json.dumps(manifest))
+        adopted["metadata"].setdefault("annotations", {})[objects.CREATED_BY_ANNOTATION] = release
+        return adopted
+    spec = manifest.get("spec")
+    if manifest["kind"] in ("Deployment", "StatefulSet") and live and isinstance(spec, dict) and "replicas" not in spec:
+        # Somebody else scales it (an autoscaler): leaving the field out would set it back to 1.
+        return {**manifest, "spec": {**spec, "replicas": (live.get("spec") or {}).get("replicas", 1)}}
+    return manifest
+
+
+def _judge(probe: Probe, status: int, body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    start = rollout.clean_line(text)[:160]
+    if status != probe.status:
+        return f"answered {status} where {probe.status} was expected: {start}"
+    if probe.text and probe.text not in text:
+        return f"answered without {probe.text!r} in it: {start}"
+    return ""
+
+
+def _bracket(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode()
+
+
+def _latest(history: Sequence[Revision], status: str) -> Revision | None:
+    return next((revision for revision in reversed(history) if revision.status == status), None)
+
+
+def _annotation(live: Mapping[str, Any], key: str) -> str:
+    return str(((live.get("metadata") or {}).get("annotations") or {}).get(key, ""))
+
+
+def _is_managed(live: Mapping[str, Any]) -> bool:
+    fields = (live.get("metadata") or {}).get("managedFields") or []
+    return any(item.get("manager") == FIELD_MANAGER and item.get("operation") == "Apply" for item in fields)
+
+
+def _is_terminating(namespace: Mapping[str, Any]) -> bool:
+    return bool((namespace.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
+
+
+def _selector(workload: Mapping[str, Any]) -> str:
+    labels = (((workload.get("spec") or {}).get("selector") or {}).get("matchLabels")) or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _lacks_address(service: Mapping[str, Any]) -> bool:
+    described = describe_service(service)
+    return described["type"] == "LoadBalancer" and not described["addresses"]
