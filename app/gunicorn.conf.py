@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 # The package lies beside this file, wherever that is: the image, a checkout.
 _sys.path.insert(0, str(_Path(__file__).resolve().parent))
 
-from appgate import logs as _logs  # noqa: E402
-from appgate import multiproc as _multiproc  # noqa: E402
-from appgate.config import EXIT_CONFIG as _EXIT_CONFIG  # noqa: E402
-from appgate.config import ConfigError as _ConfigError  # noqa: E402
-from appgate.config import Settings as _Settings  # noqa: E402
+from appgate import logs as _logs
+from appgate import multiproc as _multiproc
+from appgate.config import EXIT_CONFIG as _EXIT_CONFIG
+from appgate.config import ConfigError as _ConfigError
+from appgate.config import Settings as _Settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter as _Arbiter

@@ -41,9 +41,7 @@ def create_app(settings: Settings) -> Flask:
         """Ready: everything that a request needs is there."""
         directory = os.environ.get(multiproc.VARIABLE)
         if directory is not None and not os.access(Path(directory), os.W_OK | os.X_OK):
-            return Response(
-                f"not ready: {directory} is not writable\n", status=503, mimetype="text/plain"
-            )
+            return Response(f"not ready: {directory} is not writable\n", status=503, mimetype="text/plain")
         return Response("ok\n", mimetype="text/plain")
 
     @app.get("/metrics")

@@ -93,26 +93,20 @@ def _setting(default: str, parse: Callable[[str], Any], text: str) -> Any:
 class Settings:
     """All settings of the app and of the server that runs it."""
 
-    bind: str = _setting(
-        "unix:/run/appgate/gunicorn.sock", _bind, "Where gunicorn listens."
-    )
-    workers: int = _setting(
-        "auto", _workers, "Worker processes; 'auto' follows the CPU limit of the container."
-    )
+    bind: str = _setting("unix:/run/appgate/gunicorn.sock", _bind, "Where gunicorn listens.")
+    workers: int = _setting("auto", _workers, "Worker processes; 'auto' follows the CPU limit of the container.")
     threads: int = _setting("4", _integer(1, 128), "Threads of one worker.")
-    backlog: int = _setting(
-        "128", _integer(16, 4096), "Connections that may wait in the listen queue."
-    )
-    timeout_seconds: int = _setting(
-        "30", _integer(5, 3600), "A worker without a heartbeat for this long is replaced."
-    )
+    backlog: int = _setting("128", _integer(16, 4096), "Connections that may wait in the listen queue.")
+    timeout_seconds: int = _setting("30", _integer(5, 3600), "A worker without a heartbeat for this long is replaced.")
     graceful_timeout_seconds: int = _setting(
         "15", _integer(1, 3600), "How long requests may go on after a stop was asked for."
     )
     keepalive_seconds: int = _setting(
         # HAProxy forgets an idle connection after pool-purge-delay, 5 s. It must be the one that
         # hangs up first: a request sent on a connection that gunicorn is closing becomes a 502.
-        "15", _integer(6, 600), "How long an idle connection from HAProxy stays open."
+        "15",
+        _integer(6, 600),
+        "How long an idle connection from HAProxy stays open.",
     )
     max_requests: int = _setting(
         "0", _integer(0, 10_000_000), "A worker is replaced after so many requests; 0 is never."
@@ -122,15 +116,13 @@ class Settings:
     )
     stop_timeout_seconds: int = _setting(
         # Docker and podman kill a container 10 s after they have asked it to stop.
-        "9", _integer(1, 3600), "Time for a container's whole stop; used by the supervisor."
+        "9",
+        _integer(1, 3600),
+        "Time for a container's whole stop; used by the supervisor.",
     )
-    log_level: str = _setting(
-        "info", _choice("debug", "info", "warning", "error"), "Least severe message to log."
-    )
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least severe message to log.")
     access_log: bool = _setting("true", _boolean, "Log one JSON line per request.")
-    access_log_probes: bool = _setting(
-        "false", _boolean, "Log successful /healthz, /readyz and /metrics requests too."
-    )
+    access_log_probes: bool = _setting("false", _boolean, "Log successful /healthz, /readyz and /metrics requests too.")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -141,8 +133,7 @@ class Settings:
             if not name.startswith(PREFIX) or name in fields or is_service_link(name, value):
                 continue
             mistakes.append(
-                f"{name}={value!r} is not a setting of this app: "
-                f"remove it or use one of {', '.join(fields)}."
+                f"{name}={value!r} is not a setting of this app: remove it or use one of {', '.join(fields)}."
             )
         values: dict[str, Any] = {}
         for name, field in fields.items():

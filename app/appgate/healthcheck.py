@@ -1,23 +1,33 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""Asks once over HTTP and exits with 0 for a 200: the image has no curl, and needs none.
+"""Is the whole container well? Exits with 0 if HAProxy and the application both answer.
 
-Only ``socket`` is imported: this runs every few seconds in every container.
+HAProxy is asked at its monitor address and the application at its own socket: neither logs that.
+The image has no curl. Only small modules are imported: this runs every few seconds.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
+TIMEOUT_SECONDS = 2.0
 
-def ask(port: int, path: str, timeout_seconds: float = 2.0) -> int:
-    """The status of GET path on this host; 0 when there is no answer."""
+
+def ask(address: str, path: str) -> int:
+    """The status of GET path at host:port or unix:/path; 0 when there is no answer."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=timeout_seconds) as connection:
-            connection.sendall(
-                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-            )
+        if address.startswith("unix:"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(TIMEOUT_SECONDS)
+            connection.connect(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS)
+        with connection:
+            connection.sendall(request.encode())
             answer = connection.recv(64)
     except OSError:
         return 0
@@ -26,13 +36,19 @@ def ask(port: int, path: str, timeout_seconds: float = 2.0) -> int:
 
 
 def main() -> int:
-    """``healthcheck.py [port [path]]``"""
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
-    path = sys.argv[2] if len(sys.argv) > 2 else "/healthz"
-    status = ask(port, path)
-    if status != 200:
-        print(f"GET {path} on port {port}: {status or 'no answer'}", file=sys.stderr)
-    return 0 if status == 200 else 1
+    """``healthcheck.py [operations port of HAProxy]``"""
+    port = sys.argv[1] if len(sys.argv) > 1 else "8404"
+    bind = os.environ.get("APPGATE_BIND", "unix:/run/appgate/gunicorn.sock")
+    ill = 0
+    for name, address, path in (
+        ("haproxy", f"127.0.0.1:{port}", "/healthz"),
+        ("gunicorn", bind, "/readyz"),
+    ):
+        status = ask(address, path)
+        if status != 200:
+            ill = 1
+            print(f"{name}: GET {path} at {address}: {status or 'no answer'}", file=sys.stderr)
+    return ill
 
 
 if __name__ == "__main__":

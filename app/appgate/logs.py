@@ -32,19 +32,12 @@ def accept_request_id(given: str | None) -> str:
 
 
 def _now() -> str:
-    return (
-        datetime.datetime.now(datetime.timezone.utc)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write_access(entry: dict[str, Any], descriptor: int = 1) -> None:
     """Write one access line in one write, so that lines of several workers do not mix."""
-    cut = {
-        key: value[:_LONGEST_VALUE] if isinstance(value, str) else value
-        for key, value in entry.items()
-    }
+    cut = {key: value[:_LONGEST_VALUE] if isinstance(value, str) else value for key, value in entry.items()}
     line = json.dumps({"time": _now(), "kind": "access", **cut}, separators=(",", ":"))
     try:
         os.write(descriptor, line.encode() + b"\n")
@@ -58,7 +51,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
-            "time": datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC)
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
             "kind": "message",

@@ -29,9 +29,7 @@ class Observe:
         self._access_log = settings.access_log
         self._probes = settings.access_log_probes
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = _Request(environ, self._done)
         logs.request_id.set(request.id)
         environ["HTTP_X_REQUEST_ID"] = request.id
@@ -59,9 +57,7 @@ class Observe:
         seconds = time.perf_counter() - request.began
         metrics.IN_FLIGHT.dec()
         metrics.observe(method, route, request.status, seconds)
-        if self._access_log and (
-            self._probes or route not in _PROBES or not request.status.startswith("2")
-        ):
+        if self._access_log and (self._probes or route not in _PROBES or not request.status.startswith("2")):
             logs.write_access(
                 {
                     "request_id": request.id,

@@ -57,9 +57,7 @@ class Program:
     def start(self) -> None:
         """Start it with default signals: this process has blocked its own."""
         try:
-            self.pid = os.posix_spawnp(
-                self.argv[0], list(self.argv), os.environ, setsigmask=[], setsigdef=_WATCHED
-            )
+            self.pid = os.posix_spawnp(self.argv[0], list(self.argv), os.environ, setsigmask=[], setsigdef=_WATCHED)
         except OSError as error:
             say("error", f"{self.name} cannot be started: {error}", command=list(self.argv))
             self.status = EXIT_CONFIG << 8
@@ -118,11 +116,7 @@ class Supervisor:
             if not program.running and program.pid is not None:
                 say("error", f"{program.name} {program.outcome}: the container ends", fatal=True)
         self._drain()
-        codes = [
-            os.waitstatus_to_exitcode(program.status)
-            for program in self.programs
-            if program.status is not None
-        ]
+        codes = [os.waitstatus_to_exitcode(program.status) for program in self.programs if program.status is not None]
         # A refused setting keeps its exit code; everything else is 'a child died'.
         return EXIT_CONFIG if EXIT_CONFIG in codes else EXIT_CHILD_DIED
 
@@ -230,9 +224,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="appgate-supervisor", description=__doc__.split("\n")[0])
     parser.add_argument("only", nargs="?", choices=("gunicorn", "haproxy"), help="only this one")
     parser.add_argument("--haproxy-config", type=Path, default=Path("/etc/haproxy/haproxy.cfg"))
-    parser.add_argument(
-        "--gunicorn-config", type=Path, default=Path("/opt/appgate/gunicorn.conf.py")
-    )
+    parser.add_argument("--gunicorn-config", type=Path, default=Path("/opt/appgate/gunicorn.conf.py"))
     arguments = parser.parse_args()
     try:
         settings = Settings.from_environ(os.environ)

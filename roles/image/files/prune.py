@@ -1,6 +1,6 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a bootstrapped Debian tree a lean base: ``prune.py <root>``, run by mmdebstrap.
+"""Makes a bootstrapped Debian tree a lean base: ``prune.py <root>``.
 
 The tree was made by unpacking packages without running their scripts. So the few things that
 scripts would have done and that matter here are done now, and what HAProxy and Python never touch
@@ -125,8 +125,11 @@ def complete(root: Path) -> None:
     groups = "root:x:0:\nnogroup:x:65534:\n"
     (root / "etc/passwd").write_text(users, encoding="ascii")
     (root / "etc/group").write_text(groups, encoding="ascii")
-    (root / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n", encoding="ascii")
-    for name, mode in (("tmp", 0o1777), ("run", 0o755), ("root", 0o700), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("var/tmp", 0o1777)):
+    switch = "passwd: files\ngroup: files\nhosts: files dns\n"
+    (root / "etc/nsswitch.conf").write_text(switch, encoding="ascii")
+    for name in ("run", "proc", "sys", "dev"):
+        (root / name).mkdir(exist_ok=True)
+    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700)):
         path = root / name
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(mode)
@@ -135,22 +138,26 @@ def complete(root: Path) -> None:
         _remove(root / name)
 
 
-def list_packages(root: Path) -> str:
-    """Installed packages and versions, one per line."""
+def list_packages(root: Path) -> list[str]:
+    """Installed packages and versions."""
     status = (root / "var/lib/dpkg/status").read_text(encoding="utf-8")
-    found = re.findall(r"^Package: (\S+)\n(?:.*\n)*?^Version: (\S+)$", status, re.MULTILINE)
-    return "".join(f"{name}={version}\n" for name, version in sorted(found))
+    found = []
+    for paragraph in status.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Version): (\S+)$", paragraph, re.MULTILINE))
+        if fields:
+            found.append(f"{fields['Package']}={fields['Version']}")
+    return sorted(found)
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: prints what is installed."""
     root = Path(sys.argv[1])
-    if root == Path("/") or not (root / "var/lib/dpkg/status").is_file():
+    packages = list_packages(root)
+    if root.resolve() == Path("/") or not packages:
         raise SystemExit(f"{root} is not a bootstrapped tree")
     prune(root)
     complete(root)
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(list_packages(root), encoding="ascii")
+    print("\n".join(packages))
 
 
 if __name__ == "__main__":

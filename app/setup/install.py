@@ -84,9 +84,7 @@ def compile_used() -> None:
     ).stdout.split()
     for path in sorted(set(found)):
         # Without a time stamp in it the file depends on the source alone.
-        py_compile.compile(
-            path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )
+        py_compile.compile(path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 def add_user(root: Path) -> None:

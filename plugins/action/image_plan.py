@@ -1,0 +1,143 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Check the inputs of an image, name it by them, and find out what is there already.
+
+An action, not a module: an unchanged run reads a few files, asks the registry once, and is over without starting a
+process. The builder is the control node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+    Base,
+    ImageError,
+    check_base_choice,
+    haproxy_check_command,
+    make_plan,
+    missing_packages,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+
+PRUNE = Path(__file__).resolve().parents[2] / "roles" / "image" / "files" / "prune.py"
+UNKNOWN = "unknown-until-built"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
+    """See plugins/modules/image_plan.yml for what it takes and gives."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "base_only": {"type": "bool", "default": False},
+                "base": {"type": "str", "required": True},
+                "base_suite": {"type": "str", "required": True},
+                "base_mirrors": {"type": "list", "elements": "str", "required": True},
+                "base_packages": {"type": "list", "elements": "str", "required": True},
+                "base_refresh": {"type": "bool", "default": False},
+                "cache_dir": {"type": "path", "required": True},
+                "context": {"type": "path"},
+                "dockerfile": {"type": "path"},
+                "name": {"type": "str"},
+                "haproxy_config": {"type": "str", "default": ""},
+                "build_args": {"type": "dict", "default": {}},
+                "python_version": {"type": "str", "default": "3.13"},
+                "delivery": {"type": "dict", "default": {}},
+            },
+        )
+        result["changed"] = False
+        try:
+            result.update(self._plan(arguments))
+        except ImageError as error:
+            raise AnsibleActionFail(str(error)) from None
+        return result
+
+    def _plan(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        cache = Path(os.path.abspath(arguments["cache_dir"]))
+        check_base_choice(arguments["base"])
+        kind = arguments["base"]
+        if kind == "auto":
+            # Bootstrapping gives the smaller image, and one that can be made again; it needs Debian's tools.
+            kind = "bootstrap" if shutil.which("mmdebstrap") or shutil.which("apt-get") else "pull"
+        found: dict[str, Any] = {
+            "base": kind,
+            "base_ready": True,
+            "base_refresh": arguments["base_refresh"],
+            "base_id": "",
+            "haproxy_check_command": [],
+            "missing_packages": [],
+        }
+        if kind == "bootstrap":
+            base = Base(
+                arguments["base_suite"], tuple(arguments["base_mirrors"]), tuple(arguments["base_packages"]), PRUNE
+            )
+            record = base.find(cache)
+            found["bootstrap"] = {
+                "suite": base.suite,
+                "mirrors": list(base.mirrors),
+                "packages": list(base.packages),
+                "prune": str(PRUNE),
+            }
+            found["base_ready"] = record is not None and not arguments["base_refresh"]
+            if record is not None:
+                found["base_id"] = record["sha256"]
+                found["haproxy_check_command"] = haproxy_check_command(cache / "base" / base.key / "rootfs")
+            if not found["base_ready"]:
+                found["missing_packages"] = missing_packages(["mmdebstrap"])
+        found["cache_dir"] = str(cache)
+        if arguments["base_only"]:
+            if found["base_ready"]:
+                # Facts from here, not from a task of their own: an unchanged run is a matter of few tasks.
+                found["ansible_facts"] = {"image_haproxy_check_command": found["haproxy_check_command"]}
+            return found
+        return {**found, **self._plan_image(arguments, found, cache)}
+
+    def _plan_image(self, arguments: dict[str, Any], found: dict[str, Any], cache: Path) -> dict[str, Any]:
+        context = Path(os.path.abspath(arguments["context"]))
+        plan = make_plan(
+            context=context,
+            dockerfile=Path(os.path.abspath(arguments["dockerfile"] or context / "Dockerfile")),
+            name=arguments["name"],
+            base=found["base"],
+            base_id=found["base_id"],
+            haproxy_config=arguments["haproxy_config"],
+            build_args={name: str(value) for name, value in arguments["build_args"].items()},
+            python_version=arguments["python_version"],
+            cache_dir=cache,
+        )
+        tag = plan.tag if found["base_ready"] else UNKNOWN
+        delivery = Delivery.from_dict({**arguments["delivery"], "name": plan.name, "tag": tag})
+        delivery.check()
+        # Asked even when the tag is not known yet: a registry that can't be reached is said before a build.
+        there = delivery.find()
+        delivered = found["base_ready"] and there is not None
+        built = found["base_ready"] and plan.digest() is not None
+        if delivery.kind == "none":
+            delivered = built
+        missing = set(found["missing_packages"])
+        if not delivered:
+            missing |= set(missing_packages(["skopeo"] if built else ["buildah", "skopeo"]))
+        reference = delivery.reference(there if delivery.kind == "registry" else None)
+        facts = {"image_reference": reference, "image_tag": tag, "image_changed": False}
+        return {
+            **({"ansible_facts": facts} if delivered else {}),
+            "plan": dataclasses.asdict(plan),
+            "tag": tag,
+            "artifact": str(plan.artifact) if found["base_ready"] else "",
+            "built": built,
+            "delivered": delivered,
+            # Before the first build there is no digest: a check run shows the tag in its place.
+            "reference": reference or f"{delivery.registry_pull}/{plan.name}:{tag}",
+            "missing_packages": sorted(missing),
+        }

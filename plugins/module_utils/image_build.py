@@ -1,0 +1,857 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""How an image is named by its inputs, built from them and kept.
+
+The modules image_base, image_plan, image_build and image_deliver are thin doors to this file. It
+knows nothing of Ansible, so that it can be tested without it.
+
+Layout of the cache directory::
+
+    base/<key>/{base.tar,base.json,rootfs/}   a bootstrapped Debian, key = what was asked for
+    wheels/<key>/*.whl                        key = the lock file and the platform
+    images/<tag>/                             a built image (skopeo's `dir:` form), tag = all inputs
+    storage/, run/                            buildah's own storage: never the user's
+    lock                                      one builder at a time
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Part of every tag. Raise it when this file builds something else from the same inputs.
+RECIPE = "1"
+
+#: What the bootstrapped base has in it unless the caller says otherwise.
+BASE_PACKAGES = (
+    "base-files",
+    "ca-certificates",
+    "haproxy",
+    "libpython3.13-stdlib",
+    "netbase",
+    "python3.13-minimal",
+    "tzdata",
+)
+
+#: What buildah sets for a RUN step unless told otherwise (buildah-build(1), --ulimit).
+BUILDAH_NPROC = 32768
+
+#: A checkout of another version may want another base: a few are kept.
+KEPT_BASES = 3
+
+#: Program to Debian package.
+TOOLS = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "skopeo": "skopeo"}
+
+_REFERENCE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
+
+
+class ImageError(Exception):
+    """Something that a person has to put right; the text says what and how."""
+
+
+# --- small things -------------------------------------------------------------------------------
+
+
+def sha256_file(path: Path) -> str:
+    """The checksum of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def short_hash(value: Any) -> str:
+    """A short name for a value, the same for equal values."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is either the old one or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content, or None when the file is not there or not whole."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def machine() -> str:
+    """The architecture as Python's wheels and Debian's directories name it."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+
+def missing_packages(programs: Sequence[str]) -> list[str]:
+    """Debian packages of the programs that are not on this machine."""
+    return sorted({TOOLS[name] for name in programs if shutil.which(name) is None})
+
+
+@contextlib.contextmanager
+def locked(cache: Path, timeout_seconds: float) -> Iterator[None]:
+    """Be the only builder in this cache; inventory hosts that run in parallel wait here."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        stream = (cache / "lock").open("a+")
+    except OSError as error:
+        raise ImageError(
+            f"image_cache_dir={str(cache)!r} cannot be used ({error.strerror}): "
+            "give a directory that this user may write to."
+        ) from None
+    with stream:
+        end = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise ImageError(
+                        f"Another build has held {cache / 'lock'} for {timeout_seconds:.0f} s: "
+                        "wait for it, stop it, or raise image_timeout_seconds."
+                    ) from None
+                time.sleep(0.1)
+        # The lock goes with the file's closing, also when this process is killed.
+        yield
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout_seconds: float,
+    what: str,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run a program; its output, or an ImageError with the last lines of what it said."""
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(environ or {})},
+            cwd=cwd,
+            # A group of its own, so that a timeout reaches its children too.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ImageError(f"{what}: {argv[0]} cannot be started ({error.strerror}).") from None
+    try:
+        output, _ = process.communicate(timeout=timeout_seconds)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ImageError(
+                f"{what}: not done after {timeout_seconds:.0f} s. "
+                "Run again (what is finished is kept), or raise image_timeout_seconds."
+            ) from None
+        raise
+    if process.returncode != 0:
+        if "No space left on device" in output:
+            raise ImageError(
+                f"{what}: no space left on the disk. Free some, or set image_cache_dir to a larger one; then run again."
+            )
+        tail = "\n".join(output.strip().splitlines()[-12:])
+        raise ImageError(f"{what}: {Path(argv[0]).name} ended with {process.returncode}:\n{tail}")
+    return output
+
+
+def require_space(directory: Path, least_mib: int) -> None:
+    """Refuse to begin what would fill the disk."""
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    free_mib = shutil.disk_usage(existing).free // (1 << 20)
+    if free_mib < least_mib:
+        raise ImageError(
+            f"{existing} has {free_mib} MiB free, image_min_free_mib={least_mib} are needed for a "
+            "build: free some space, or set image_cache_dir to a larger disk."
+        )
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory, read-only parts included."""
+
+    def again(function: Any, name: str, _: Any) -> None:
+        with contextlib.suppress(OSError):
+            Path(name).parent.chmod(0o700)
+            function(name)
+
+    shutil.rmtree(path, onerror=again)
+
+
+@contextlib.contextmanager
+def fresh_directory(final: Path) -> Iterator[Path]:
+    """A directory to fill, which takes its name only when it is complete."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for left in final.parent.glob(".new-*"):
+        # From a run that was killed: this one holds the lock.
+        remove_tree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if final.exists():
+            remove_tree(final)
+        temporary.rename(final)
+    finally:
+        if temporary.exists():
+            remove_tree(temporary)
+
+
+# --- the base -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a bootstrapped base is asked to be."""
+
+    suite: str
+    mirrors: tuple[str, ...]
+    packages: tuple[str, ...]
+    prune: Path
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Base:
+        """The base as it came through Ansible."""
+        return cls(value["suite"], tuple(value["mirrors"]), tuple(value["packages"]), Path(value["prune"]))
+
+    @property
+    def key(self) -> str:
+        """The name of this wish in the cache."""
+        return short_hash(
+            {
+                "recipe": RECIPE,
+                "suite": self.suite,
+                "mirrors": self.mirrors,
+                "packages": sorted(self.packages),
+                "prune": sha256_file(self.prune),
+                "machine": machine(),
+            }
+        )
+
+    def sources(self) -> list[str]:
+        """The lines of a sources.list."""
+        return [line.format(suite=self.suite) for line in self.mirrors]
+
+    def find(self, cache: Path) -> dict[str, Any] | None:
+        """The base in the cache, if it is there and whole."""
+        directory = cache / "base" / self.key
+        record = read_json(directory / "base.json")
+        if record is None or not (directory / "rootfs").is_dir():
+            return None
+        try:
+            size = (directory / "base.tar").stat().st_size
+        except OSError:
+            return None
+        return record if size == record.get("bytes") else None
+
+    def make(self, cache: Path, timeout_seconds: float, epoch: int) -> dict[str, Any]:
+        """Bootstrap it from Debian packages; the caller holds the lock."""
+        with fresh_directory(cache / "base" / self.key) as directory:
+            raw = directory / "raw.tar"
+            run(
+                [
+                    "mmdebstrap",
+                    "--variant=extract",
+                    "--quiet",
+                    f"--include={','.join(self.packages)}",
+                    "--dpkgopt=path-exclude=/usr/share/man/*",
+                    f"--extract-hook={_RECORD_PACKAGES}",
+                    self.suite,
+                    str(raw),
+                    *self.sources(),
+                ],
+                timeout_seconds=timeout_seconds,
+                what="Bootstrapping the base from Debian packages",
+                environ={"SOURCE_DATE_EPOCH": str(epoch)},
+            )
+            rootfs = directory / "rootfs"
+            rootfs.mkdir()
+            run(
+                # Device nodes need privileges, and an image has no use for them.
+                ["tar", "-C", str(rootfs), "--exclude=./dev/*", "--no-same-owner", "-xf", str(raw)],
+                timeout_seconds=timeout_seconds,
+                what="Unpacking the base",
+            )
+            raw.unlink()
+            packages = run(
+                [sys.executable, str(self.prune), str(rootfs)],
+                timeout_seconds=timeout_seconds,
+                what="Pruning the base",
+            ).split()
+            pack(rootfs, directory / "base.tar", epoch)
+            record = {
+                "sha256": sha256_file(directory / "base.tar"),
+                "bytes": (directory / "base.tar").stat().st_size,
+                "packages": packages,
+                "suite": self.suite,
+                "mirrors": list(self.sources()),
+            }
+            write_json(directory / "base.json", record)
+        return record
+
+
+# mmdebstrap's variant `extract` only unpacks: without this, dpkg's status would be empty and a
+# scanner would find no package in the image.
+_RECORD_PACKAGES = (
+    'for deb in "$1"/var/cache/apt/archives/*.deb; do '
+    'dpkg-deb --field "$deb" | sed "s/^Package: .*/&\\nStatus: install ok installed/"; echo; '
+    'done > "$1/var/lib/dpkg/status"'
+)
+
+
+def pack(root: Path, target: Path, epoch: int) -> None:
+    """Write a tree as a tar file that depends on its content alone."""
+
+    def clean(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = min(int(member.mtime), epoch)
+        member.pax_headers = {}
+        return member
+
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
+        for path in sorted(root.rglob("*")):
+            archive.add(path, path.relative_to(root).as_posix(), recursive=False, filter=clean)
+
+
+def haproxy_check_command(rootfs: Path) -> list[str]:
+    """HAProxy of the base as a command on this machine, without chroot and so without root."""
+    libraries = rootfs / "usr/lib" / f"{machine()}-linux-gnu"
+    loaders = sorted(libraries.glob("ld-linux-*.so.*"))
+    if not loaders or not (rootfs / "usr/sbin/haproxy").exists():
+        return []
+    return [
+        str(loaders[0]),
+        "--library-path",
+        str(libraries),
+        str(rootfs / "usr/sbin/haproxy"),
+        "-c",
+        "-f",
+        "{file}",
+    ]
+
+
+def check_base_choice(choice: str) -> None:
+    """Refuse a base that is neither a known word nor a pinned image."""
+    if choice in ("auto", "bootstrap", "pull") or _REFERENCE.fullmatch(choice):
+        return
+    raise ImageError(
+        f"image_base={choice!r} is not known: give auto, bootstrap, pull, or an image with its "
+        "digest (name@sha256:...), so that the same inputs stay the same image."
+    )
+
+
+# --- the context --------------------------------------------------------------------------------
+
+
+def _ignore_rules(text: str) -> list[tuple[bool, re.Pattern[str]]]:
+    """The lines of a .dockerignore as (keep, pattern), to be applied in order."""
+    rules = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        keep = line.startswith("!")
+        line = line.removeprefix("!").strip().strip("/")
+        pattern = ""
+        while line:
+            if line.startswith("**/"):
+                pattern, line = pattern + "(?:.*/)?", line[3:]
+            elif line.startswith("**"):
+                pattern, line = pattern + ".*", line[2:]
+            elif line[0] == "*":
+                pattern, line = pattern + "[^/]*", line[1:]
+            elif line[0] == "?":
+                pattern, line = pattern + "[^/]", line[1:]
+            else:
+                pattern, line = pattern + re.escape(line[0]), line[1:]
+        # A pattern that names a directory covers what is in it.
+        rules.append((keep, re.compile(f"{pattern}(?:/.*)?")))
+    return rules
+
+
+def context_files(context: Path) -> list[Path]:
+    """The files that a build sees, relative to the context, in order."""
+    ignore = context / ".dockerignore"
+    rules = _ignore_rules(ignore.read_text(encoding="utf-8")) if ignore.is_file() else []
+    found = []
+    for directory, names, files in os.walk(context):
+        names[:] = sorted(name for name in names if name not in (".git", "__pycache__"))
+        for name in sorted(files):
+            relative = (Path(directory) / name).relative_to(context)
+            kept = True
+            for keep, pattern in rules:
+                if pattern.fullmatch(relative.as_posix()):
+                    kept = keep
+            if kept:
+                found.append(relative)
+    return sorted(found)
+
+
+def describe_context(context: Path, dockerfile: Path, haproxy_config: str) -> dict[str, str]:
+    """Every file of the build and its checksum; a leading '+' marks an executable."""
+    described = {}
+    for relative in context_files(context):
+        path = context / relative
+        mark = "+" if os.access(path, os.X_OK) else ""
+        described[relative.as_posix()] = mark + sha256_file(path)
+    described["Dockerfile"] = sha256_file(dockerfile)
+    if haproxy_config:
+        described["haproxy.cfg"] = hashlib.sha256(haproxy_config.encode()).hexdigest()
+    return described
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The commit that an image is labelled with, and when it was made."""
+
+    name: str
+    epoch: int
+
+
+#: For a tree that is no git checkout (an installed collection): 2026-01-01.
+NO_REVISION = Revision("unknown", 1767225600)
+
+
+def find_revision(context: Path) -> Revision:
+    """The last commit that touched the context; marked when there are changes since."""
+    if shutil.which("git") is None:
+        return NO_REVISION
+    try:
+        commit = subprocess.run(
+            ["git", "log", "-1", "--format=%H %ct", "--", "."],
+            cwd=context,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.split()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=normal", "--", "."],
+            cwd=context,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return NO_REVISION
+    if len(commit) != 2:
+        return NO_REVISION
+    return Revision(commit[0] + ("-modified" if changed.strip() else ""), int(commit[1]))
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All inputs of one image, checked, and the name that follows from them."""
+
+    context: str
+    dockerfile: str
+    name: str
+    base: str
+    base_id: str
+    haproxy_config: str
+    build_args: dict[str, str]
+    revision: str
+    epoch: int
+    python_version: str
+    cache_dir: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Plan:
+        """The plan as it came through Ansible."""
+        return cls(**{item.name: value[item.name] for item in dataclasses.fields(cls)})
+
+    @property
+    def tag(self) -> str:
+        """The hash of everything that decides what the image is."""
+        return short_hash(
+            {
+                "recipe": RECIPE,
+                "files": self.files,
+                "base": [self.base, self.base_id],
+                "build_args": self.build_args,
+                "revision": self.revision,
+                "epoch": self.epoch,
+                "python": self.python_version,
+                "machine": machine(),
+            }
+        )
+
+    @property
+    def artifact(self) -> Path:
+        """Where the built image is kept."""
+        return Path(self.cache_dir) / "images" / self.tag
+
+    def digest(self) -> str | None:
+        """The built image's digest, or None when it is not built."""
+        try:
+            manifest = (self.artifact / "manifest.json").read_bytes()
+        except OSError:
+            return None
+        return "sha256:" + hashlib.sha256(manifest).hexdigest()
+
+
+def make_plan(
+    *,
+    context: Path,
+    dockerfile: Path,
+    name: str,
+    base: str,
+    base_id: str,
+    haproxy_config: str,
+    build_args: Mapping[str, str],
+    python_version: str,
+    cache_dir: Path,
+) -> Plan:
+    """Check the inputs and name the image; nothing is changed."""
+    if not re.fullmatch(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*", name):
+        raise ImageError(
+            f"image_name={name!r} is no image name: use lower-case letters, digits and - . _ / "
+            "(no registry, no tag), for example appgate."
+        )
+    if not context.is_dir():
+        raise ImageError(f"image_context={str(context)!r} is no directory: give the directory to build from.")
+    if not dockerfile.is_file():
+        raise ImageError(
+            f"image_dockerfile={str(dockerfile)!r} is no file: give the path of the Dockerfile "
+            "(the default is Dockerfile in image_context)."
+        )
+    revision = find_revision(context)
+    return Plan(
+        context=str(context),
+        dockerfile=str(dockerfile),
+        name=name,
+        base=base,
+        base_id=base_id,
+        haproxy_config=haproxy_config,
+        build_args=dict(build_args),
+        revision=revision.name,
+        epoch=revision.epoch,
+        python_version=python_version,
+        cache_dir=str(cache_dir),
+        files=describe_context(context, dockerfile, haproxy_config),
+    )
+
+
+# --- the build ----------------------------------------------------------------------------------
+
+
+def wheels_directory(plan: Plan) -> Path | None:
+    """Where the wheels of this plan's lock file belong; None without a lock file."""
+    lock = plan.files.get("requirements.txt")
+    if lock is None:
+        return None
+    return Path(plan.cache_dir) / "wheels" / short_hash([lock, plan.python_version, machine()])
+
+
+def fetch_wheels(plan: Plan, timeout_seconds: float) -> Path | None:
+    """Download the wheels of the lock file, checked by hash; the caller holds the lock."""
+    final = wheels_directory(plan)
+    if final is None or final.is_dir():
+        return final
+    with fresh_directory(final) as directory:
+        command = [
+            *_pip(),
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--no-deps",
+            f"--python-version={plan.python_version}",
+            f"--platform=manylinux2014_{machine()}",
+            "--dest",
+            str(directory),
+            "--requirement",
+            str(Path(plan.context) / "requirements.txt"),
+        ]
+        run(command, timeout_seconds=timeout_seconds, what="Fetching the wheels")
+    return final
+
+
+def _pip() -> list[str]:
+    """pip, of this interpreter or of the machine."""
+    for python in (sys.executable, shutil.which("python3")):
+        if python and (
+            subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+        ):
+            return [python, "-m", "pip"]
+    raise ImageError(
+        "Fetching the wheels: no pip on this machine. Install it (apt install python3-pip, or "
+        "python -m ensurepip in the virtual environment)."
+    )
+
+
+class Buildah:
+    """buildah with a storage of its own."""
+
+    def __init__(self, cache: Path, timeout_seconds: float) -> None:
+        self._cache = cache
+        self._timeout = timeout_seconds
+        self._storage = cache / "storage"
+        self._run = cache / "run"
+        self._dirty = cache / "storage.dirty"
+        self._driver = "overlay"
+
+    def __enter__(self) -> Buildah:
+        if self._dirty.exists():
+            # A build was killed in the middle. The storage is only a cache of the base: making
+            # it anew takes seconds, trusting it does not pay.
+            for directory in (self._storage, self._run):
+                if directory.exists():
+                    remove_tree(directory)
+        self._storage.mkdir(parents=True, exist_ok=True)
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._dirty.touch()
+        chosen = self._cache / "storage.driver"
+        if self._storage.is_dir() and any(self._storage.iterdir()) and chosen.exists():
+            self._driver = chosen.read_text(encoding="ascii").strip()
+        else:
+            self._driver = self._probe_driver()
+            chosen.write_text(self._driver + "\n", encoding="ascii")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A refused Dockerfile leaves the storage whole; only an interruption does not.
+        if kind is None or issubclass(kind, ImageError):
+            self._dirty.unlink(missing_ok=True)
+
+    def _probe_driver(self) -> str:
+        """overlay where the kernel and the file system can, else vfs, which always works."""
+        with tempfile.TemporaryDirectory(dir=self._cache) as scratch:
+            command = ["buildah", "--storage-driver=overlay", f"--root={scratch}/root"]
+            command += [f"--runroot={scratch}/run", "images", "--quiet"]
+            try:
+                run(command, timeout_seconds=60, what="Trying the overlay storage driver")
+            except ImageError:
+                return "vfs"
+        return "overlay"
+
+    def call(self, what: str, *arguments: str) -> str:
+        """One buildah command."""
+        return run(
+            [
+                "buildah",
+                f"--storage-driver={self._driver}",
+                f"--root={self._storage}",
+                f"--runroot={self._run}",
+                *arguments,
+            ],
+            timeout_seconds=self._timeout,
+            what=what,
+            environ={"BUILDAH_ISOLATION": "chroot"},
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether an image of this name is in the storage."""
+        return bool(self.call("Listing images", "images", "--quiet", "--filter", f"reference={name}"))
+
+    def import_base(self, name: str, archive: Path, epoch: int) -> None:
+        """Make an image of one layer from a tar file."""
+        container = self.call("Importing the base", "from", "scratch").strip().splitlines()[-1]
+        try:
+            self.call("Importing the base", "add", "--quiet", container, str(archive), "/")
+            self.call(
+                "Importing the base",
+                "commit",
+                "--quiet",
+                f"--timestamp={epoch}",
+                "--identity-label=false",
+                container,
+                name,
+            )
+        finally:
+            self.call("Importing the base", "rm", container)
+
+
+def stage(plan: Plan, wheels: Path | None, target: Path) -> None:
+    """Lay out exactly the files that the plan has hashed."""
+    context = Path(plan.context)
+    for name in plan.files:
+        source = Path(plan.dockerfile) if name == "Dockerfile" else context / name
+        destination = target / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if name == "haproxy.cfg" and plan.haproxy_config:
+            destination.write_text(plan.haproxy_config, encoding="utf-8")
+            destination.chmod(0o644)
+            continue
+        data = source.read_bytes()
+        if hashlib.sha256(data).hexdigest() != plan.files[name].lstrip("+"):
+            raise ImageError(f"{source} has changed while the image was being built: run again.")
+        destination.write_bytes(data)
+        # Not the checkout's modes: they depend on a person's umask.
+        destination.chmod(0o755 if plan.files[name].startswith("+") else 0o644)
+    if wheels is not None:
+        (target / "wheels").mkdir(exist_ok=True)
+        for wheel in sorted(wheels.glob("*.whl")):
+            shutil.copyfile(wheel, target / "wheels" / wheel.name)
+    for directory in [target, *(path for path in target.rglob("*") if path.is_dir())]:
+        directory.chmod(0o755)
+
+
+def ensure_base(
+    base: Base, cache: Path, *, refresh: bool, timeout_seconds: float, min_free_mib: int
+) -> tuple[dict[str, Any], bool]:
+    """The record of the bootstrapped base, and whether it is another one than before."""
+    with locked(cache, timeout_seconds):
+        before = base.find(cache)
+        if before is not None and not refresh:
+            return before, False
+        require_space(cache, min_free_mib)
+        record = base.make(cache, timeout_seconds, NO_REVISION.epoch)
+        forget_old(cache / "base", cache / "base" / base.key, KEPT_BASES)
+        return record, before is None or before["sha256"] != record["sha256"]
+
+
+def build(
+    plan: Plan, base_archive: Path | None, *, timeout_seconds: float, min_free_mib: int, keep: int
+) -> dict[str, Any]:
+    """Build the planned image into the cache, or find it there; returns what was done."""
+    cache = Path(plan.cache_dir)
+    with locked(cache, timeout_seconds):
+        digest = plan.digest()
+        if digest is not None:
+            return {"changed": False, "digest": digest}
+        require_space(cache, min_free_mib)
+        began = time.monotonic()
+        wheels = fetch_wheels(plan, timeout_seconds)
+        fetched = time.monotonic()
+        local_name = f"localhost/appgate-build:{plan.tag}"
+        with (
+            Buildah(cache, timeout_seconds) as buildah,
+            tempfile.TemporaryDirectory(dir=cache, prefix="context-") as staged,
+        ):
+            stage(plan, wheels, Path(staged))
+            arguments = [*_label_arguments(plan)]
+            if wheels is not None:
+                arguments += ["--build-arg", "WHEELS=context"]
+            if base_archive is not None:
+                base_name = f"localhost/appgate-base:{plan.base_id[:16]}"
+                if not buildah.has(base_name):
+                    if sha256_file(base_archive) != plan.base_id:
+                        raise ImageError(
+                            f"{base_archive} is damaged (its checksum has changed): run again "
+                            "with image_base_refresh=true."
+                        )
+                    buildah.import_base(base_name, base_archive, NO_REVISION.epoch)
+                arguments += ["--build-arg", f"BASE={base_name}", "--pull-never"]
+            elif plan.base != "pull":
+                arguments += ["--build-arg", f"BASE={plan.base}"]
+            for name, value in sorted(plan.build_args.items()):
+                arguments += ["--build-arg", f"{name}={value}"]
+            buildah.call(
+                "Building the image",
+                "bud",
+                # Docker's format, because OCI's has no HEALTHCHECK.
+                "--format=docker",
+                "--isolation=chroot",
+                f"--timestamp={plan.epoch}",
+                "--identity-label=false",
+                *_ulimits(),
+                *arguments,
+                f"--file={staged}/Dockerfile",
+                f"--tag={local_name}",
+                staged,
+            )
+            with fresh_directory(plan.artifact) as directory:
+                buildah.call("Writing the image", "push", "--quiet", local_name, f"dir:{directory}")
+                digest = normalize(directory)
+            # The built image lives in the cache's own form; only the base is kept here.
+            buildah.call("Tidying up", "rmi", "--force", local_name)
+            buildah.call("Tidying up", "rmi", "--prune", "--force")
+        forget_old(cache / "images", plan.artifact, keep)
+        return {
+            "changed": True,
+            "digest": digest,
+            "seconds": {
+                "wheels": round(fetched - began, 2),
+                "build": round(time.monotonic() - fetched, 2),
+            },
+        }
+
+
+def _ulimits() -> list[str]:
+    """The limit of processes, where this process may have less than what buildah would set."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard == resource.RLIM_INFINITY or hard >= BUILDAH_NPROC:
+        return []
+    return [f"--ulimit=nproc={soft}:{hard}"]
+
+
+def _label_arguments(plan: Plan) -> Iterator[str]:
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(plan.epoch))
+    for name, value in (("REVISION", plan.revision), ("CREATED", created)):
+        if name not in plan.build_args:
+            yield from ("--build-arg", f"{name}={value}")
+
+
+def normalize(directory: Path) -> str:
+    """Take what is different in every build out of an image in `dir:` form; its digest.
+
+    buildah writes the id and the random host name of the build container into the configuration.
+    Nothing reads them, but they would give the same inputs another digest each time.
+    """
+    manifest = json.loads((directory / "manifest.json").read_bytes())
+    old = directory / manifest["config"]["digest"].removeprefix("sha256:")
+    config = json.loads(old.read_bytes())
+    config.pop("container", None)
+    for key in ("config", "container_config"):
+        if isinstance(config.get(key), dict):
+            config[key].pop("Hostname", None)
+    data = json.dumps(config, separators=(",", ":"), sort_keys=True).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    old.unlink()
+    (directory / digest).write_bytes(data)
+    manifest["config"].update(digest=f"sha256:{digest}", size=len(data))
+    text = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
+    (directory / "manifest.json").write_bytes(text)
+    return "sha256:" + hashlib.sha256(text).hexdigest()
+
+
+def forget_old(images: Path, current: Path, keep: int) -> None:
+    """Keep the newest builds only."""
+    others = [path for path in images.iterdir() if path != current and not path.name.startswith(".")]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[max(0, keep - 1) :]:
+        remove_tree(path)
+
+
+def compressed_bytes(artifact: Path) -> int:
+    """What a node has to download."""
+    manifest = read_json(artifact / "manifest.json") or {}
+    return sum(int(layer["size"]) for layer in manifest.get("layers", []))
