@@ -9,9 +9,9 @@ PYTHON ?= python3
 ARGS ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# A stamp carries the hash of its lock: an unchanged lock installs nothing, a changed one installs again.
-RUNTIME := .venv/runtime-$(shell sha256sum requirements/runtime.txt | cut -c1-16)
-TEST := .venv/test-$(shell cat requirements/runtime.txt requirements/test.txt | sha256sum | cut -c1-16)
+# A stamp carries the hash of its lock and of the folder: with both unchanged nothing is installed, else again.
+RUNTIME := .venv/runtime-$(shell { pwd; cat requirements/runtime.txt; } | sha256sum | cut -c1-16)
+TEST := .venv/test-$(shell { pwd; cat requirements/*.txt; } | sha256sum | cut -c1-16)
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --require-hashes
 
 .PHONY: help venv venv-test up down test lint format lock docs
@@ -45,13 +45,13 @@ docs: $(RUNTIME) ## Write each role's README from its argument_specs
 lock: $(TEST) ## Write requirements/*.txt from the groups in pyproject.toml
 	scripts/lock.sh $(ARGS)
 
-$(RUNTIME): requirements/runtime.txt
+$(RUNTIME):
 	@PYTHON=$(PYTHON) scripts/venv.sh
 	echo "Installing the pinned requirements into .venv (one to two minutes, once)"
 	$(PIP) --requirement requirements/runtime.txt
 	rm -f .venv/runtime-* && touch $@
 
-$(TEST): $(RUNTIME) requirements/test.txt
+$(TEST): $(RUNTIME)
 	@echo "Installing the pinned test requirements into .venv (about a minute, once)"
 	$(PIP) --requirement requirements/runtime.txt --requirement requirements/test.txt
 	rm -f .venv/test-* && touch $@

@@ -6,26 +6,28 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 
 fail() {
-    echo "$1" >&2
-    echo "Install it: $2" >&2
+    printf '%s\n%s\n' "$1" "$2" >&2
     exit 1
 }
 
-command -v git >/dev/null || fail "git was not found." "sudo apt-get install git"
-command -v "$python" >/dev/null || fail "$python was not found." "sudo apt-get install python3 python3-venv"
+command -v git >/dev/null || fail "git was not found." "Install it: sudo apt-get install git"
+command -v "$python" >/dev/null || fail "$python was not found." "Install it: sudo apt-get install python3 python3-venv"
 
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     fail "$python is Python $version, and Python 3.11 or newer is needed." \
-        "a newer one, for example 'sudo apt-get install python3.12 python3.12-venv', then 'make PYTHON=python3.12 up'"
+        "Install a newer one and name it, for example: sudo apt-get install python3.12-venv && make PYTHON=python3.12 up"
 fi
 # Debian and Ubuntu split ensurepip from python3: `import venv` works without it, making one does not.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    fail "$python has no venv module." "sudo apt-get install python3-venv  (python$version-venv for a Python that is not the default)"
+    package=python3-venv
+    [[ $python == python3 ]] || package=python$version-venv
+    fail "$python has no venv module." "Install it: sudo apt-get install $package"
 fi
 
-# A venv whose Python is gone (an upgraded system, a moved checkout) is made anew; a whole one is kept.
-if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+# A whole venv is kept. One whose Python is gone (an upgraded system) or whose folder was moved is made anew: its
+# programs start with the old path.
+if ! .venv/bin/python -c 'import pip' 2>/dev/null || ! grep -qF "$PWD/.venv" .venv/bin/activate; then
     rm -rf .venv
     "$python" -m venv .venv
 fi

@@ -27,7 +27,8 @@ def lint(root: Path, environment: Mapping[str, str], *command: str, folder: str 
         check=False,
     )
     if result.returncode:
-        pytest.fail(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}", pytrace=False)
+        print(result.stdout)
+        pytest.fail(f"{' '.join(command)} ended with {result.returncode}, its output follows", pytrace=False)
 
 
 def test_ruff_check(root: Path, clean_environment: dict[str, str]) -> None:
@@ -41,7 +42,9 @@ def test_ruff_format(root: Path, clean_environment: dict[str, str]) -> None:
 def test_mypy(root: Path, clean_environment: dict[str, str]) -> None:
     # The plugins go by the name under which Ansible imports them.
     folders = [
-        folder for folder in ("scripts", "app", "roles", "tests", "benchmarks", "molecule") if any((root / folder).rglob("*.py"))
+        folder
+        for folder in ("scripts", "app", "roles", "tests", "benchmarks", "molecule")
+        if any((root / folder).rglob("*.py"))
     ]
     lint(root, clean_environment, "mypy", PLUGINS, *folders)
 

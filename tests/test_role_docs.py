@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -264,3 +266,44 @@ def test_generator_names_the_file_that_is_wrong(
     error = capsys.readouterr().err
     assert "roles/shop/meta/argument_specs.yml" in error
     assert message in error
+
+
+# --- a typo of the role's own prefix
+
+
+def first_task(path: Path) -> dict[str, Any]:
+    """The first task of a file, or of the file that it imports."""
+    tasks = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert tasks, f"{path.relative_to(ROOT)} is empty"
+    imported = tasks[0].get("ansible.builtin.import_tasks")
+    return first_task(path.parent / imported) if isinstance(imported, str) else dict(tasks[0])
+
+
+@each_role
+def test_every_entry_point_starts_with_the_check_for_typos(role: Path) -> None:
+    action = "appgate.platform.refuse_unknown_variables"
+    for entry in role_docs.load(role / "meta" / "argument_specs.yml")["argument_specs"]:
+        task = first_task(role / "tasks" / f"{entry}.yml")
+        assert action in task, f"roles/{role.name}/tasks/{entry}.yml: the first task must be {action}"
+
+
+@each_role
+def test_every_role_refuses_a_typo_before_it_changes_anything(
+    role: Path, ansible_playbook: Callable[..., CompletedProcess[str]]
+) -> None:
+    known = sorted(options_of(role))[0]
+    typo = f"{known}x"
+    play = f"""
+- hosts: all
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: appgate.platform.{role.name}
+        rolespec_validate: false
+"""
+    result = ansible_playbook(play, "-e", f"{typo}=1")
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert f"{typo} is not a variable of the role {role.name}" in result.stdout
+    assert f"Did you mean {known}?" in result.stdout
+    assert "changed=0" in result.stdout
