@@ -105,7 +105,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     def _checked_values(self) -> dict[str, Any]:
         with (ROLE / "meta" / "argument_specs.yml").open(encoding="utf-8") as stream:
-            specs = yaml.load(stream, Loader=Loader)["argument_specs"]["main"]["options"]  # noqa: S506 # a safe one
+            specs = yaml.load(stream, Loader=Loader)["argument_specs"]["main"]["options"]
         problems: list[Problem] = []
         self._values: dict[str, Any] = {}
         for name in specs:
@@ -135,7 +135,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         reason = problem.reason
         if problem.other:
             reason = reason.replace("{other}", show_path(self._source(problem.other)))
-        value = f" is {_short(problem.value)}, which" if problem.show_value else ""
+        # As it was written, not as it was converted: 150 and "150" are different to a person who looks for it.
+        written = _look_up(self._values, problem.path)
+        value = f" is {_short(problem.value if written is None else written)}, which" if problem.show_value else ""
         place = self._place(problem.path)
         # "X is VALUE, which must be ...", or "X is missing".
         return f"{show_path(path)}{value} {reason}{f' ({place})' if place else ''}. {problem.remedy}"
@@ -316,6 +318,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             output = f"{result.get('stdout', '')}\n{result.get('stderr', '')}"
             self._judge(int(result["exit_status"]), output, lines, HOST_CHECK % arguments["dest"])
         return result
+
+
+def _look_up(values: Any, path: Path) -> Any:
+    for step in path:
+        try:
+            values = values[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return values
 
 
 def _short(value: Any) -> str:

@@ -26,7 +26,7 @@ NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")
 HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 FILE_MODE = re.compile(r"^0?[0-7]{3}$")
 TIME_REMEDY = 'Write a positive number with its unit (us, ms, s, m, h, d), such as "10s".'
-WILDCARDS = {"*", "", "0.0.0.0", "::"}  # noqa: S104 # to compare with, not to listen on
+WILDCARDS = {"*", "", "0.0.0.0", "::"}
 # HAProxy keeps times as signed 32-bit numbers of milliseconds.
 MAX_MILLISECONDS = 2**31 - 1
 MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -960,6 +960,8 @@ def explain(output: str, lines: Sequence[Line]) -> list[Finding]:
         message = re.sub(r"^config : ", "", message)
         message = re.sub(r"^parsing \[[^\]]*:\d+\]\s*:?\s*", "", message)
         message = re.sub(r"\[[^\[\]\s]*:(\d+)\]", r"line \1 of the rendered file", message)
+        # HAProxy lists every word that it knows, up to fifty; the close one comes at the end anyway.
+        message = re.sub(r"(?:'[^']*', ){8,}", "... ", message)
         findings.append(Finding(severity, message.strip(), line))
     return findings
 

@@ -103,8 +103,9 @@ class Haproxy:
                 connection.settimeout(2)
                 connection.connect(self.master_socket)
                 connection.sendall(b"show proc\n")
+                # The master leaves the connection open; an empty line ends the answer.
                 answer = b""
-                while chunk := connection.recv(65536):
+                while not answer.endswith(b"\n\n") and (chunk := connection.recv(65536)):
                     answer += chunk
         except OSError:
             return None
