@@ -43,7 +43,7 @@ def ansible_playbook(tmp_path: Path, clean_environment: dict[str, str]) -> Run:
             f"collections_path = {ROOT / 'collections'}\n"
             "interpreter_python = auto_silent\n"
             "callbacks_enabled = appgate.platform.closing_table\n"
-            "[inventory]\nany_unparsed_is_failed = true\n"
+            "[inventory]\nunparsed_is_failed = true\n"
         )
         (tmp_path / "play.yml").write_text(playbook)
         return subprocess.run(
