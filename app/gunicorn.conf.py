@@ -8,6 +8,7 @@ Names in this file without an underscore are gunicorn settings or hooks.
 from __future__ import annotations
 
 import os as _os
+import signal as _signal
 import sys as _sys
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
@@ -77,11 +78,19 @@ def pre_fork(server: _Arbiter, worker: _Worker) -> None:
 
 
 def post_fork(server: _Arbiter, worker: _Worker) -> None:
-    """Take the slot over and announce the worker."""
-    from appgate import metrics
-
+    """Take over the slot."""
+    for number in (_signal.SIGTERM, _signal.SIGQUIT, _signal.SIGINT):
+        # Until the worker has handlers of its own, the arbiter's would swallow a stop, and the
+        # whole server would wait for this worker until its time is over. It has no request yet.
+        _signal.signal(number, _signal.SIG_DFL)
     _multiproc.release()
     _multiproc.take(_multiproc.SLOTS.held_by(worker.age))
+
+
+def post_worker_init(worker: _Worker) -> None:
+    """Announce the worker: it is able to work now."""
+    from appgate import metrics
+
     metrics.worker_started(_settings.threads, _os.environ.get("IMAGE_REVISION", "unknown"))
 
 

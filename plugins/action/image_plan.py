@@ -30,8 +30,8 @@ PRUNE = Path(__file__).resolve().parents[2] / "roles" / "image" / "files" / "pru
 UNKNOWN = "unknown-until-built"
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
-    """See plugins/modules/image_plan.yml for what it takes and gives."""
+class ActionModule(ActionBase):
+    """See plugins/modules/image_plan.py for what it takes and gives."""
 
     _supports_check_mode = True
     _requires_connection = False
