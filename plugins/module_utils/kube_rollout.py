@@ -151,10 +151,10 @@ def _container_failure(pod: str, status: Manifest) -> Failure | None:
         return Failure(subject, f"{reason}: {message}" if message else reason, hopeless, pod, name)
     if terminated and int(terminated.get("exitCode") or 0) != 0:
         return Failure(subject, _exit(terminated), restarts > CRASHES_ALLOWED, pod, name)
-    if state.get("running") and last and restarts:
+    if "running" in state and last and restarts:
         reason = f"is running again after {restarts} restarts; the last time it {_exit(last)}"
         return Failure(subject, reason, restarts > CRASHES_ALLOWED, pod, name, True)
-    if state.get("running") and not status.get("ready"):
+    if "running" in state and not status.get("ready"):
         what = "has started but isn't ready" if status.get("started") else "runs, but its startup probe has not passed"
         return Failure(subject, what, False, pod, name)
     return None

@@ -27,6 +27,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     Cluster,
     Permission,
     in_parallel,
+    is_timeout,
     policy_engine,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import Manifest, ObjectId
@@ -53,6 +54,7 @@ FOREIGN_KINDS = (
     ("v1", "PersistentVolumeClaim"),
     ("v1", "Service"),
 )
+_POD_OWNERS = ("deployments", "statefulsets", "daemonsets", "jobs")
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
 LOG_LINES = 12
@@ -526,8 +528,10 @@ class Transaction:
         in_parallel(self._delete, [path for _identity, path, _live in plan.pruned])
 
     def _delete(self, path: str) -> None:
+        # What owns pods goes after them, so that gone means gone; the rest goes at once.
+        policy = "Foreground" if path.split("/")[-2] in _POD_OWNERS else "Background"
         try:
-            self.cluster.call("DELETE", path, {"propagationPolicy": "Foreground"})
+            self.cluster.call("DELETE", path, {"propagationPolicy": policy})
         except ApiError as error:
             if error.status not in (404, 409):  # 409: a namespace that is already being deleted
                 raise
@@ -729,9 +733,9 @@ class Transaction:
             headers = {"Host": probe.host} if probe.host else {}
             try:
                 answer = self._http.request("GET", url, headers=headers, redirect=False, timeout=3.0)
-            except urllib3.exceptions.TimeoutError:
-                return f"GET {url}", "did not answer within 3 s"
             except (urllib3.exceptions.HTTPError, OSError) as error:
+                if is_timeout(error):
+                    return f"GET {url}", "did not answer within 3 s"
                 reason = "the connection was refused" if "refused" in str(error) else str(error).rpartition(": ")[2]
                 return f"GET {url}", f"could not be reached ({reason})"
             return f"GET {url}", _judge(probe, answer.status, answer.data)

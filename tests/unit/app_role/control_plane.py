@@ -79,7 +79,7 @@ class Authority:
     def __post_init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test-ca")])
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -102,7 +102,7 @@ class Authority:
     ) -> tuple[Path, Path]:
         """A certificate and its key, as files; a negative number of days is one that has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         subject += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -247,12 +247,11 @@ class ControlPlane:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """End the processes in reverse order."""
+        """End the processes one after the other, the last started first: each still needs those before it."""
         for process in reversed(self.processes):
             process.terminate()
-        for process in reversed(self.processes):
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -1,0 +1,144 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real API server for the whole session, and a node and an app that are played."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Settings, Transaction
+from control_plane import ControlPlane, cache_dir, find_programs
+from fake_node import FakeNode
+
+GOOD = "registry.test/good@sha256:" + "a" * 64
+HELLO = b"<h1 style='color:blue'>Hello! This is Appgate world!</h1>"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver and kube-controller-manager."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(
+            f"no etcd, kube-apiserver and kube-controller-manager under {cache_dir()} (make up puts them there)"
+        )
+    plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: ControlPlane) -> Cluster:
+    """An administrator's client."""
+    return connect(str(control_plane.kubeconfig), control_plane.context)
+
+
+@pytest.fixture(scope="session")
+def node(cluster: Cluster) -> Iterator[FakeNode]:
+    """Pods fare as their image says."""
+    with FakeNode(cluster) as fake:
+        yield fake
+
+
+@pytest.fixture
+def app_server() -> Iterator[dict[str, Any]]:
+    """What a request from outside meets: set `body` and `status`; its port is in `port`."""
+    answer: dict[str, Any] = {"body": HELLO, "status": 200}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer["status"])
+            self.send_header("Content-Length", str(len(answer["body"])))
+            self.end_headers()
+            self.wfile.write(answer["body"])
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Silent."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    answer["port"] = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield answer
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A name that no other test uses; whatever is made in it goes in the end."""
+    name = f"test-{next(_numbers)}"
+    yield name
+    if cluster.get(f"/api/v1/namespaces/{name}"):
+        cluster.call("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def transaction(cluster: Cluster, namespace: str) -> Callable[..., Transaction]:
+    """A transaction of the release `demo` in that namespace; settings as keywords."""
+
+    def make(client: Cluster = cluster, **settings: Any) -> Transaction:
+        values = {"release": "demo", "namespace": namespace, "wait_timeout_seconds": 20.0, **settings}
+        return Transaction(client, Settings(**values))
+
+    return make
+
+
+@pytest.fixture
+def manifests(namespace: str) -> Callable[..., list[dict[str, Any]]]:
+    """Namespace, ConfigMap, Service and Deployment of a small app."""
+
+    def make(
+        image: str = GOOD, *, replicas: int | None = 1, text: str = "one", port: int = 4000, **extra: Any
+    ) -> list[dict[str, Any]]:
+        labels = {"app": "demo"}
+        spec: dict[str, Any] = {
+            "progressDeadlineSeconds": 60,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "containers": [{"name": "main", "image": image, **extra}],
+                    "terminationGracePeriodSeconds": 1,
+                },
+            },
+        }
+        if replicas is not None:
+            spec["replicas"] = replicas
+        return [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {"team": "web"}}},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "demo"}, "data": {"text": text}},
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "demo"},
+                "spec": {
+                    "type": "LoadBalancer",
+                    "selector": labels,
+                    "ports": [{"name": "http", "port": port, "targetPort": 8080}],
+                },
+            },
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "demo"}, "spec": spec},
+        ]
+
+    return make
