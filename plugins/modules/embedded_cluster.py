@@ -109,7 +109,9 @@ steps:
   elements: dict
   returned: always
 cluster:
-  description: The cluster's name, context, kubeconfig, registry, nodes and address ranges.
+  description:
+    - The cluster's name, context, kubeconfig, registry, address ranges and nodes.
+    - A node's C(pid) is its init; C(nsenter -a -t PID) opens a shell in the node. It is null while the node is not running.
   type: dict
   returned: always
 """
@@ -180,7 +182,7 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         owner=caller(),
     )
     preflight.require_root()
-    result: dict[str, Any] = {"cluster": wanted.facts(params["kubeconfig"]), "pending": [], "steps": []}
+    result: dict[str, Any] = {}
     if params["state"] == "absent":
         result["changed"] = cluster.remains()
         result["pending"] = [f"remove cluster {wanted.name}"] if result["changed"] else []
@@ -202,6 +204,7 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             preflight.refuse(preflight.kernel_problems(wanted.state_dir))
             cluster.present()
     result["steps"] = cluster.outcome.steps
+    result["cluster"] = cluster.facts()
     return result
 
 

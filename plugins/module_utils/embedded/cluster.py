@@ -158,6 +158,20 @@ class EmbeddedCluster:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def facts(self) -> dict[str, Any]:
+        """What a play may want to know of the cluster."""
+        return {
+            "name": self.cluster.name,
+            "context": self.cluster.context,
+            "kubeconfig": str(self.kubeconfig),
+            "registry": self.cluster.registry,
+            "nodes": [
+                {"name": node.node.name, "address": node.node.address, "pid": node.pid()} for node in self.nodes
+            ],
+            "load_balancer_range": self.cluster.load_balancer_range,
+            "service_range": self.cluster.service_range,
+        }
+
     # -- present ---------------------------------------------------------------------------------
 
     def present(self) -> None:
@@ -208,8 +222,10 @@ class EmbeddedCluster:
         directory.mkdir(parents=True, exist_ok=True)
         for name, source in self.binaries.items():
             target = directory / name
-            if target.exists() and target.stat().st_size == source.stat().st_size and (
-                target.stat().st_ino == source.stat().st_ino or target.stat().st_mtime >= source.stat().st_mtime
+            if (
+                target.exists()
+                and target.stat().st_size == source.stat().st_size
+                and (target.stat().st_ino == source.stat().st_ino or target.stat().st_mtime >= source.stat().st_mtime)
             ):
                 continue
             new = directory / f".{name}.new"
@@ -315,8 +331,7 @@ class EmbeddedCluster:
             )
         except ClusterError as error:
             raise ClusterError(
-                f"{error}\nThe kubelet's log ({node.directory}/log/kubelet/current) ends:\n"
-                f"{node.daemon_log('kubelet')}"
+                f"{error}\nThe kubelet's log ({node.directory}/log/kubelet/current) ends:\n{node.daemon_log('kubelet')}"
             ) from None
 
     def _join(self, node: RunningNode) -> None:
@@ -344,9 +359,10 @@ class EmbeddedCluster:
 
     def _remove_node(self, name: str) -> None:
         index = int(name.rsplit("-", 1)[1])
-        running = RunningNode(self.cluster, type(self.cluster.control_plane)(
-            self.cluster.name, index, self.cluster.block, self.cluster.state_dir
-        ))
+        running = RunningNode(
+            self.cluster,
+            type(self.cluster.control_plane)(self.cluster.name, index, self.cluster.block, self.cluster.state_dir),
+        )
         self.control_plane.enter([*KUBECTL, "delete", "node", name, "--ignore-not-found"])
         running.stop()
         shutil.rmtree(running.directory, ignore_errors=True)
@@ -420,9 +436,11 @@ class EmbeddedCluster:
             f"the DNS of cluster {self.cluster.name} to answer",
             lambda: dns_answers(self.cluster.dns_address, f"kubernetes.default.svc.{self.cluster.dns_domain}"),
             120,
-            explain=lambda: self.control_plane.enter(
-                [*KUBECTL, "--namespace=kube-system", "get", "pods", "--output=wide"], check=False
-            ).stdout,
+            explain=lambda: (
+                self.control_plane.enter(
+                    [*KUBECTL, "--namespace=kube-system", "get", "pods", "--output=wide"], check=False
+                ).stdout
+            ),
         )
 
     # -- kubeconfig ------------------------------------------------------------------------------

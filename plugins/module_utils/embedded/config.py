@@ -190,9 +190,7 @@ def kubeadm_init(cluster: Cluster, node: Node, *, token: str, cgroup_v1: bool) -
         },
         "apiServer": {"extraArgs": args(profiling="false")},
         # Why bind-address: on 127.0.0.1, kubeadm's default, nobody can scrape them.
-        "controllerManager": {
-            "extraArgs": args(bind_address=node.address, profiling="false")
-        },
+        "controllerManager": {"extraArgs": args(bind_address=node.address, profiling="false")},
         "scheduler": {"extraArgs": args(bind_address=node.address, profiling="false")},
         "etcd": {
             "local": {

@@ -168,9 +168,7 @@ class RunningNode:
             explain=lambda: f"Its log {self.directory / 'init.log'} ends: {last_lines(self.directory / 'init.log')}",
         )
         if launched.poll() is not None:
-            raise ClusterError(
-                f"Node {self.node.name} did not start: {last_lines(self.directory / 'init.log')}"
-            )
+            raise ClusterError(f"Node {self.node.name} did not start: {last_lines(self.directory / 'init.log')}")
         # The name is no longer needed: from here on the namespace lives exactly as long as the node.
         run(["ip", "netns", "delete", namespace])
         return True
@@ -234,9 +232,7 @@ class RunningNode:
     def cgroup_directories(self) -> list[Path]:
         """The node's cgroup in every hierarchy; one only where the machine has cgroup v2."""
         if is_cgroup_v1():
-            return [
-                entry / self.node.cgroup.lstrip("/") for entry in sorted(CGROUP_ROOT.iterdir()) if entry.is_dir()
-            ]
+            return [entry / self.node.cgroup.lstrip("/") for entry in sorted(CGROUP_ROOT.iterdir()) if entry.is_dir()]
         return [CGROUP_ROOT / self.node.cgroup.lstrip("/")]
 
     def _make_cgroup(self) -> None:

@@ -120,9 +120,7 @@ def _disk(state_dir: Path, wanted_mib: int) -> str | None:
 
 
 def _controllers(cgroups: Path) -> str | None:
-    enabled = {
-        fields[0] for fields in (line.split() for line in cgroups.read_text().splitlines()) if fields[3] == "1"
-    }
+    enabled = {fields[0] for fields in (line.split() for line in cgroups.read_text().splitlines()) if fields[3] == "1"}
     missing = [name for name in CONTROLLERS if name not in enabled]
     if not missing:
         return None

@@ -138,19 +138,6 @@ class Cluster:
     def bin_dir(self) -> Path:
         return self.state_dir / "bin"
 
-    def facts(self, kubeconfig: str) -> dict[str, object]:
-        """What the role hands on to the play."""
-        return {
-            "name": self.name,
-            "context": self.context,
-            "kubeconfig": kubeconfig,
-            "registry": self.registry,
-            "nodes": [{"name": node.name, "address": node.address} for node in self.nodes],
-            "load_balancer_range": self.load_balancer_range,
-            "pod_range": self.pod_range,
-            "service_range": self.service_range,
-        }
-
 
 def parse(
     name: str,

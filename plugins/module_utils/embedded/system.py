@@ -47,8 +47,7 @@ def run(
         ) from None
     if check and done.returncode != 0:
         raise ClusterError(
-            f"'{' '.join(argv[:12])}' failed with exit code {done.returncode}: "
-            f"{tail(done.stderr or done.stdout)}"
+            f"'{' '.join(argv[:12])}' failed with exit code {done.returncode}: {tail(done.stderr or done.stdout)}"
         )
     return done
 
