@@ -302,7 +302,7 @@ class Taker:
 
         if not os.path.exists(path):
             fetch.download(self.publisher, remote.url, path, note)
-        fetch.check_sha256(path, expected, where, remote.url)
+        fetch.check_sha256(path, expected, where, self.publisher.address(remote.url))
         if remote.sha256 is None:
             with self.cache.lock("lockfile", self.options.owner, lambda who: None):
                 lockfile.put(remote.url, expected)

@@ -81,22 +81,20 @@ def download(
     address = publisher.address(url)
     partial = target + ".part"
     last: BaseException = SourceError("not tried")
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(attempt)  # a publisher in trouble gets a pause before the next attempt
+    vain = 0
+    while vain < ATTEMPTS:
+        had = _size(partial)
         try:
             _fetch(address, partial, publisher.download_timeout_seconds, note)
             os.replace(partial, target)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416:
+            if error.code == 416 and had:
                 # The partial file is longer than the real one: start again.
                 os.remove(partial)
-            elif error.code < 500 and error.code not in (408, 429):
-                raise Unreachable(
-                    f"{address} answered {error.code} {error.reason}. Check that this version is"
-                    " released there, or set sources_mode to build."
-                ) from error
+                continue
+            if error.code < 500 and error.code not in (408, 429):
+                raise not_there(address, error) from error
             last = error
         except http.client.HTTPException as error:
             last = error
@@ -104,14 +102,32 @@ def download(
             if error.errno in DISK_ERRORS:
                 raise explain_os_error(error, target) from error
             last = error
+        if _size(partial) > had:
+            vain = 0  # a bad line that brings something each time is a way as well
+        else:
+            vain += 1
+            if vain < ATTEMPTS:
+                time.sleep(vain)  # a publisher in trouble gets a pause before the next attempt
     raise Unreachable(
         f"{address} could not be downloaded in {ATTEMPTS} attempts: {reason(last)}. Run again to"
         " continue where it stopped, set sources_mirror, or set sources_mode to build."
     ) from last
 
 
+def not_there(address: str, error: urllib.error.HTTPError) -> Unreachable:
+    """Explain an answer that another attempt will not change."""
+    return Unreachable(
+        f"{address} answered {error.code} {error.reason}. Check that this version is released there,"
+        " or set sources_mode to build."
+    )
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
 def _fetch(address: str, partial: str, timeout: float, note: Callable[[int, int | None], None]) -> None:
-    have = os.path.getsize(partial) if os.path.exists(partial) else 0
+    have = _size(partial)
     request = urllib.request.Request(address, headers=AGENT)
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -152,6 +168,8 @@ def text_of(publisher: Publisher, url: str) -> str:
         with urllib.request.urlopen(request, timeout=publisher.download_timeout_seconds) as response:
             content: bytes = response.read(1 << 20)
             return content.decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        raise not_there(address, error) from error
     except _FAILURES as error:
         raise Unreachable(
             f"The checksum list {address} cannot be read: {reason(error)}. Pin the checksum in the"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
 import posixpath
@@ -37,7 +38,9 @@ def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: st
         path = os.path.join(cache.make_directory(cache.downloads), partial_name(url))
         if not os.path.exists(path):
             progress.say("fetching its manifests")
-            download(publisher, url, path, lambda done, total: None)
+            # A mirror of releases is no module proxy: that one is set by GOPROXY, as for Go itself.
+            direct = dataclasses.replace(publisher, mirror="")
+            download(direct, url, path, lambda done, total: None)
     try:
         got = gomod.hash_zip(path)
     except zipfile.BadZipFile:

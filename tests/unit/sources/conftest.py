@@ -1,0 +1,9 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the tests of sources."""
+
+from __future__ import annotations
+
+from .support import publisher, taker
+
+__all__ = ["publisher", "taker"]
