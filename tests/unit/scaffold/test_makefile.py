@@ -14,6 +14,12 @@ import pytest
 GOOD = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
 # As on Debian without python3-venv: `import venv` works, `import ensurepip` doesn't.
 NO_VENV = '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\n' + GOOD.splitlines()[1] + "\n"
+# Makes the parts of a virtual environment that the script looks at, without the seconds that pip takes.
+QUICK = (
+    '#!/bin/sh\nif [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "VIRTUAL_ENV=$PWD/$3" > "$3/bin/activate"; exit; fi\n'
+    + GOOD.splitlines()[1]
+    + "\n"
+)
 OLD = '#!/bin/sh\ncase "$2" in *print*) echo 3.10 ;; *) exit 1 ;; esac\n'
 
 
@@ -25,7 +31,7 @@ def venv_script(
     shutil.copy(root / "scripts" / "venv.sh", folder / "scripts")
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
-    for program in ("bash", "dirname", "git", "grep", "rm", "sh"):
+    for program in ("bash", "cp", "dirname", "git", "grep", "mkdir", "rm", "sh"):
         found = shutil.which(program)
         assert found
         if not (programs / program).exists():
@@ -66,12 +72,12 @@ def test_missing_python_is_named_with_its_remedy(
 def test_venv_is_kept_while_it_works_and_made_anew_after_a_move(root: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    assert venv_script(root, here, GOOD).returncode == 0
+    assert venv_script(root, here, QUICK).returncode == 0
     (here / ".venv" / "marker").touch()
-    assert venv_script(root, here, GOOD).returncode == 0
+    assert venv_script(root, here, QUICK).returncode == 0
     assert (here / ".venv" / "marker").exists()
     there = here.rename(tmp_path / "there")
-    assert venv_script(root, there, GOOD).returncode == 0
+    assert venv_script(root, there, QUICK).returncode == 0
     assert not (there / ".venv" / "marker").exists()
     assert str(there) in (there / ".venv" / "bin" / "activate").read_text()
 
