@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -54,7 +55,7 @@ REMEMBERED = 200
 PLAIN_REFERENCE = re.compile(r"^\{\{\s*(haproxy_\w+)\s*\}\}$")
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no type hints
+class ActionModule(ActionBase):
     """See plugins/modules/haproxy_config.py for what it takes and gives."""
 
     _supports_check_mode = True
@@ -294,30 +295,52 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _write(
         self, text: str, lines: Sequence[Line], arguments: Mapping[str, Any], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
-        """Hand over to ansible.builtin.copy: it knows diff, backup, check mode, and to validate before it replaces."""
-        on_host = arguments["check"] == "host"
+        """Hand over to ansible.builtin.copy, which knows diff, backup and check mode."""
         options = {
             key: arguments[key] for key in ("dest", "owner", "group", "mode", "backup") if arguments[key] is not None
         }
         with tempfile.TemporaryDirectory(prefix="haproxy-config-") as directory:
             source = FilePath(directory) / FilePath(arguments["dest"]).name
             source.write_text(text, encoding="utf-8")
-            task = self._task.copy()
-            task.args = {**options, "src": str(source), **({"validate": HOST_CHECK} if on_host else {})}
-            copy = self._shared_loader_obj.action_loader.get(
-                "ansible.builtin.copy",
-                task=task,
-                connection=self._connection,
-                play_context=self._play_context,
-                loader=self._loader,
-                templar=self._templar,
-                shared_loader_obj=self._shared_loader_obj,
-            )
-            result: dict[str, Any] = copy.run(task_vars=task_vars)
-        if result.get("failed") and result.get("exit_status") is not None:
-            output = f"{result.get('stdout', '')}\n{result.get('stderr', '')}"
-            self._judge(int(result["exit_status"]), output, lines, HOST_CHECK % arguments["dest"])
+            arguments_of_copy = {**options, "src": str(source)}
+            if arguments["check"] == "host":
+                # copy would validate too, but only after the backup, and not at all in check mode.
+                result = self._copy(arguments_of_copy, task_vars, check_mode=True)
+                if result.get("failed") or not result.get("changed"):
+                    return result
+                self._accept_on_host(source, lines)
+                if self._task.check_mode:
+                    return result
+                arguments_of_copy["validate"] = HOST_CHECK
+            return self._copy(arguments_of_copy, task_vars, check_mode=self._task.check_mode)
+
+    def _copy(self, arguments: dict[str, Any], task_vars: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+        task = self._task.copy()
+        task.args = arguments
+        task.check_mode = check_mode
+        copy = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.copy",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        result: dict[str, Any] = copy.run(task_vars=task_vars)
         return result
+
+    def _accept_on_host(self, source: FilePath, lines: Sequence[Line]) -> None:
+        folder = self._make_tmp_path()
+        try:
+            remote = self._connection._shell.join_path(folder, "haproxy.cfg")
+            self._transfer_file(str(source), remote)
+            self._fixup_perms2((folder, remote))
+            done = self._low_level_execute_command(HOST_CHECK % shlex.quote(remote))
+        finally:
+            self._remove_tmp_path(folder)
+        output = f"{done.get('stdout', '')}\n{done.get('stderr', '')}"
+        self._judge(int(done.get("rc", 1)), output, lines, HOST_CHECK % "FILE")
 
 
 def _look_up(values: Any, path: Path) -> Any:

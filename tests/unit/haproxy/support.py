@@ -33,18 +33,23 @@ def minimal(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
+def words(line: str) -> tuple[str, ...]:
+    """A directive as directives() has it."""
+    return tuple(split_words(line))
+
+
 def directives(text: str) -> dict[str, list[tuple[str, ...]]]:
     """Section -> its directives in order, each as the words that HAProxy sees."""
     found: dict[str, list[tuple[str, ...]]] = {}
     current: list[tuple[str, ...]] = []
     for line in text.splitlines():
-        words = split_words(line)
-        if not words:
+        parts = words(line)
+        if not parts:
             continue
-        if words[0] in SECTIONS:
-            current = found.setdefault(" ".join(words), [])
+        if parts[0] in SECTIONS:
+            current = found.setdefault(" ".join(parts), [])
         else:
-            current.append(tuple(words))
+            current.append(parts)
     return found
 
 
@@ -60,8 +65,8 @@ def equivalent(one: str, other: str) -> bool:
         sections: dict[str, dict[str, list[tuple[str, ...]]]] = {}
         for section, lines in directives(text).items():
             kinds: dict[str, list[tuple[str, ...]]] = {}
-            for words in lines:
-                kinds.setdefault(words[0], []).append(words)
+            for parts in lines:
+                kinds.setdefault(parts[0], []).append(parts)
             sections[section] = {kind: sorted(all_) if kind in unordered else all_ for kind, all_ in kinds.items()}
         return sections
 

@@ -19,7 +19,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config im
     to_text,
 )
 
-from .support import HERE, directives, equivalent, minimal, specs
+from .support import HERE, directives, equivalent, minimal, specs, words
 
 SPECS = specs()
 
@@ -154,25 +154,25 @@ def test_every_kind_of_directive() -> None:
     assert ("set-dumpable",) in sections["global"]
     assert sections["frontend web"] == [
         (
-            *"bind [::1]:8443 accept-proxy ssl crt".split(),
+            *words("bind [::1]:8443 accept-proxy ssl crt"),
             "/etc/a b.pem",
-            *"ssl-min-ver TLSv1.2 alpn h2,http/1.1".split(),
+            *words("ssl-min-ver TLSv1.2 alpn h2,http/1.1"),
         ),
-        tuple("bind unix@/run/web.sock mode 660 user www-data name local".split()),
+        words("bind unix@/run/web.sock mode 660 user www-data name local"),
         ("log-format", '%ci said "it\'s" $HOME'),
         ("option", "httplog"),
         ("no", "option", "dontlognull"),
         ("maxconn", "100"),
         ("monitor-uri", "/up"),
         ("acl", "api", "path_beg", "/api"),
-        tuple("monitor fail if { stopping }".split()),
-        tuple("stick-table type ipv6 size 100k expire 10s store http_req_rate(10s)".split()),
+        words("monitor fail if { stopping }"),
+        words("stick-table type ipv6 size 100k expire 10s store http_req_rate(10s)"),
         ("http-request", "track-sc0", "src"),
-        tuple("http-request deny deny_status 429 if { sc_http_req_rate(0) gt 5 }".split()),
-        tuple("http-request redirect scheme https unless { ssl_fc } or api".split()),
+        words("http-request deny deny_status 429 if { sc_http_req_rate(0) gt 5 }"),
+        words("http-request redirect scheme https unless { ssl_fc } or api"),
         ("http-request", "set-header", "X-A", "two words", "if", "api"),
         ("http-request", "del-header", "X-B"),
-        tuple("http-request use-service prometheus-exporter if { path /metrics }".split()),
+        words("http-request use-service prometheus-exporter if { path /metrics }"),
         ("http-after-response", "add-header", "X-C", "c"),
         ("stats", "enable"),
         ("stats", "uri", "/stats"),
@@ -184,12 +184,12 @@ def test_every_kind_of_directive() -> None:
         ("default_backend", "app"),
     ]
     backend = sections["backend app"]
-    assert tuple("stick-table type ip size 10k expire 30s store conn_cur,http_req_rate(10s)".split()) in backend
-    assert tuple("http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost".split()) in backend
+    assert words("stick-table type ip size 10k expire 30s store conn_cur,http_req_rate(10s)") in backend
+    assert words("http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost") in backend
     assert ("default-server", "check", "inter", "1s") in backend
     assert ("server", "a", "unix@/run/a.sock", "maxconn", "8", "cookie", "a") in backend
-    assert tuple("server b [fe80::1]:1 ssl verify required ca-file /ca".split()) in backend
-    assert tuple("server c c:2 no-check weight 0 send-proxy-v2 backup".split()) in backend
+    assert words("server b [fe80::1]:1 ssl verify required ca-file /ca") in backend
+    assert words("server c c:2 no-check weight 0 send-proxy-v2 backup") in backend
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", 'a "b"', "it's", 'it\'s "$HOME" \\n', "#", ""])
