@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import http.client
 import os
 import re
@@ -120,6 +121,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 HELLO = 'appgate_http_request_duration_seconds_count{method="GET",route="/",status="200"}'
 
 
+def replaced(server: Server, victim: int) -> bool:
+    workers = server.workers()
+    return victim not in workers and len(workers) == 3
+
+
 def test_counters_survive_the_death_of_workers(start: Callable[..., Server]) -> None:
     server = start()
     asked = seen = 0.0
@@ -133,7 +139,7 @@ def test_counters_survive_the_death_of_workers(start: Callable[..., Server]) -> 
         assert seen == asked
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda victim=victim: victim not in server.workers() and len(server.workers()) == 3)
+        wait_for(functools.partial(replaced, server, victim))
         assert server.sample(HELLO) == asked
     wait_for(lambda: server.sample("appgate_workers") == 3)
     assert server.sample("appgate_workers_started_total") == 7
