@@ -119,7 +119,9 @@ def test_plugins_are_documented(installed: Path, tmp_path: Path, clean_environme
             assert bool(listed) == bool(files)
         else:
             missing = set(files) - {name.rsplit(".", 1)[1] for name in listed}
-                assert not missing, f"ansible-doc doesn't list (a module's documentation is in a .py file): {sorted(missing)}"
+            assert not missing, (
+                f"ansible-doc doesn't list (a module's documentation is in a .py file): {sorted(missing)}"
+            )
         if listed:
             documents = json.loads(run(["ansible-doc", "-t", kind, "--json", *listed], tmp_path, environment).stdout)
             for name, document in documents.items():
