@@ -19,7 +19,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.appgate.platform.plugins.module_utils.sources import arguments, catalog
-from ansible_collections.appgate.platform.plugins.module_utils.sources.core import Result, Taker
+from ansible_collections.appgate.platform.plugins.module_utils.sources.core import Taker
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Reader
 
@@ -37,7 +37,7 @@ def run_id() -> str:
         return ""
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Take parts."""
 
     _supports_check_mode = True
@@ -137,15 +137,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _answer(self, result: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Add the row for the closing table: all parts that this host has taken in the run."""
+        if result.get("would"):
+            return result
+        result.pop("would", None)
         before = task_vars.get("sources_taken") or {}
-        row = describe({**before, **result["taken"]})
         result["ansible_stats"] = {
-            "data": {"closing_rows": {"30 Parts": row}},
+            "data": {"closing_rows": {"30 Parts": describe({**before, **result["taken"]})}},
             "per_host": True,
             "aggregate": True,
         }
-        if not result.get("would"):
-            result.pop("would", None)
         return result
 
 
@@ -158,6 +158,3 @@ def describe(taken: dict[str, Any]) -> str:
         if names:
             groups.append(f"{word}: {', '.join(names)}")
     return "; ".join(groups)
-
-
-__all__ = ["ActionModule", "Result", "describe", "run_id"]

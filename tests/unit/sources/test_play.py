@@ -45,7 +45,7 @@ def plain(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"parts": ["etc"]}, r"sources_parts: unknown part 'etc'\. Did you mean 'etcd'\? Known parts: alertmanager, "),
+        ({"parts": ["etc"]}, r"sources_parts: unknown part 'etc'\. Did you mean 'etcd'\? Known parts: actionlint, "),
         ({"parts": ["etcd"], "mode": "compile"}, r"value of sources_mode must be one of: auto, upstream, build"),
         ({"parts": ["etcd"], "mode_by_part": {"etcd": 1}}, r"part 'etcd' has the mode '1'\. Use one of"),
         ({"parts": ["etcd"], "mode_by_part": {"helmm": "build"}}, r"sources_mode_by_part: unknown part 'helmm'"),
