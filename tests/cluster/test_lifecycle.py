@@ -1,0 +1,123 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real cluster whose making is interrupted, and what is left when it is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+NAME = "interrupted"
+BLOCK = "10.214.0.0/16"
+STATE = Path("/var/lib/appgate/clusters") / NAME
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="starts and kills a cluster: needs to be root, not merely to have sudo"
+)
+
+
+@pytest.fixture
+def arguments(root: Path, tmp_path: Path) -> Iterator[list[str]]:
+    inventory = tmp_path / "inventory"
+    inventory.mkdir()
+    (inventory / "group_vars").symlink_to(root / "inventory/local/group_vars")
+    (inventory / "hosts.yml").write_text(
+        json.dumps({"embedded": {"hosts": {NAME: {"cluster_address_block": BLOCK}}}, "existing": {"hosts": {}}})
+    )
+    yield ["ansible-playbook", "--inventory", str(inventory)]
+    subprocess.run(["ansible-playbook", "--inventory", str(inventory), "playbooks/destroy.yml"], cwd=root, check=False)
+
+
+def processes_with(variable: str) -> list[Path]:
+    """The processes that have an environment variable beginning like this."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"\0{variable}" in f"\0{(entry / 'environ').read_text()}":
+                found.append(entry)
+        except (OSError, UnicodeDecodeError):
+            continue  # it ended while we looked, or it is the kernel's
+    return found
+
+
+def left_in_the_kernel() -> dict[str, list[str]]:
+    """Everything of the cluster that the machine still knows."""
+    links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
+    routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout.splitlines()
+    namespaces = Path("/run/netns")
+    return {
+        "processes": [Path(entry, "cmdline").read_text() for entry in processes_with(f"APPGATE_NODE={NAME}-")],
+        "links": [link["ifname"] for link in links if link["ifname"].startswith(("agb", "agv"))],
+        "routes": [line for line in routes if line.startswith("10.214.")],
+        "namespaces": sorted(entry.name for entry in namespaces.iterdir()) if namespaces.exists() else [],
+        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/appgate/{NAME}")],
+        "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line],
+        "files": [str(path) for path in (STATE, Path.home() / f".kube/appgate-{NAME}.yaml") if path.exists()],
+    }
+
+
+def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.1)
+
+
+def test_an_interrupted_run_is_repaired_by_the_next_and_removal_leaves_nothing(
+    root: Path, arguments: list[str], clean_environment: dict[str, str]
+) -> None:
+    before = left_in_the_kernel()
+
+    def play(playbook: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*arguments, playbook],
+            cwd=root,
+            env=clean_environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    # Killed while kubeadm works: certificates are there, the cluster is not.
+    run = subprocess.Popen(
+        [*arguments, "playbooks/cluster.yml"],
+        cwd=root,
+        env={**clean_environment, "APPGATE_INTERRUPTED_RUN": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    certificate = STATE / f"nodes/{NAME}-control-plane/etc/kubernetes/pki/ca.crt"
+    wait_until("kubeadm to begin", certificate.exists, 1800)
+    while left := processes_with("APPGATE_INTERRUPTED_RUN="):
+        for entry in left:
+            os.kill(int(entry.name), signal.SIGKILL)
+        run.poll()
+    assert not (STATE / "state.json").exists(), "the run was killed too late to prove anything"
+
+    repaired = play("playbooks/cluster.yml")
+    assert repaired.returncode == 0, repaired.stdout
+    again = play("playbooks/cluster.yml")
+    assert "changed=0 " in again.stdout, again.stdout
+    kubectl = shutil.which("kubectl", path=str(STATE / "bin"))
+    nodes = subprocess.run(
+        [str(kubectl), f"--kubeconfig={Path.home()}/.kube/appgate-{NAME}.yaml", "get", "nodes"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert " Ready " in nodes.stdout
+
+    removed = play("playbooks/destroy.yml")
+    assert removed.returncode == 0, removed.stdout
+    assert left_in_the_kernel() == before
+    unchanged = play("playbooks/destroy.yml")
+    assert "changed=0 " in unchanged.stdout, unchanged.stdout
