@@ -38,7 +38,7 @@ options:
     description:
       - V(upstream) downloads official releases, V(build) compiles, V(auto) downloads when the
         publishers can be reached and compiles otherwise.
-      - A part whose publisher offers no binary is always compiled.
+      - A part whose publisher offers neither a program nor an image is always compiled.
     type: str
     choices: [auto, upstream, build]
     default: auto

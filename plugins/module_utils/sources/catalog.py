@@ -127,7 +127,9 @@ def read_part(name: str, entry: dict[str, Any], go_dir: str) -> Part:
         files=tuple(entry.get("files", ())),
         ldflags=" ".join(ldflags.split()),
         upstream=(
-            Upstream(published["url"], published["checksum_url"], published.get("sha256", {})) if published else None
+            Upstream(published["url"], published.get("checksum_url", ""), published.get("sha256", {}))
+            if published
+            else None
         ),
         build_mib=int(entry.get("build_mib", 1024)),
         upstream_mib=int(entry.get("upstream_mib", 256)),
@@ -145,6 +147,10 @@ class Remote:
     file_name: str
     sha256: str | None
     binaries: tuple[Binary, ...]  # the members are filled in
+
+    @property
+    def is_image(self) -> bool:
+        return self.url.startswith("docker://")
 
     @property
     def is_archive(self) -> bool:

@@ -8,9 +8,10 @@ import dataclasses
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from typing import Any
 
-from . import build, catalog, fetch, gomod, toolchain, unpack
+from . import build, catalog, fetch, gomod, oci, toolchain, unpack
 from .cache import Cache, Entry, build_key, upstream_key
 from .catalog import Part
 from .errors import SourceError, Unreachable, explain_os_error
@@ -267,6 +268,9 @@ class Taker:
         with self.cache.staging(part) as staged:
             out = self.cache.make_directory(os.path.join(staged, "bin"))
             for remote in catalog.remote_files(part, self.arch):
+                if remote.is_image:
+                    sums[remote.url] = self._from_image(remote, out)
+                    continue
                 path = os.path.join(self.cache.make_directory(self.cache.downloads), fetch.partial_name(remote.url))
                 sums[remote.url] = self._fetch(remote, path)
                 unpack.unpack(path, remote, out)
@@ -277,7 +281,6 @@ class Taker:
 
     def _fetch(self, remote: catalog.Remote, path: str) -> str:
         """Download one file and check it by the catalog, else by the lock file and publisher."""
-        lockfile = fetch.Lockfile(self.cache.lock_file)
         expected, where = remote.sha256, "the catalog"
         if expected is None:
             text = fetch.text_of(self.publisher, remote.checksum_url)
@@ -288,25 +291,50 @@ class Taker:
                     f"{remote.checksum_url} names no SHA-256 for {remote.file_name}. Pin it in the"
                     " catalog, or set sources_mode to build."
                 )
-            locked = lockfile.get(remote.url)
-            if locked is not None and locked != expected:
-                raise SourceError(
-                    f"Checksum mismatch: {where} now says {expected} for {remote.url}, but"
-                    f" {self.cache.lock_file} recorded {locked} at the first download. A release"
-                    " must not change: find out why, then remove that line from the lock file."
-                )
+            self._check_lock(remote, expected, where)
+        if not os.path.exists(path):
+            fetch.download(self.publisher, remote.url, path, self._noting(remote))
+        fetch.check_sha256(path, expected, where, self.publisher.address(remote.url))
+        self._record(remote, expected)
+        return expected
 
+    def _from_image(self, remote: catalog.Remote, out: str) -> str:
+        """Take programs out of an image; the digest of its tag is checked as a checksum is."""
+        image = oci.Image.parse(self.publisher, remote.url)
+        manifest, digest = oci.manifest_for(image, self.arch)
+        if remote.sha256 is None:
+            self._check_lock(remote, digest, image.host)
+        elif remote.sha256 != digest:
+            raise SourceError(
+                f"Checksum mismatch: {remote.url} has the digest {digest}, but the catalog says"
+                f" {remote.sha256}. Do not use it before you know why."
+            )
+        downloads = self.cache.make_directory(self.cache.downloads)
+        oci.unpack_image(image, manifest, remote, downloads, out, self._noting(remote))
+        self._record(remote, digest)
+        return digest
+
+    def _noting(self, remote: catalog.Remote) -> Callable[[int, int | None], None]:
         def note(done: int, total: int | None) -> None:
             of = f" of {total >> 20}" if total else ""
             self.progress.note(f"{remote.file_name}: {done >> 20}{of} MiB")
 
-        if not os.path.exists(path):
-            fetch.download(self.publisher, remote.url, path, note)
-        fetch.check_sha256(path, expected, where, self.publisher.address(remote.url))
+        return note
+
+    def _check_lock(self, remote: catalog.Remote, found: str, where: str) -> None:
+        """Refuse a release that is not the one of the first download."""
+        locked = fetch.Lockfile(self.cache.lock_file).get(remote.url)
+        if locked is not None and locked != found:
+            raise SourceError(
+                f"Checksum mismatch: {where} now says {found} for {remote.url}, but"
+                f" {self.cache.lock_file} recorded {locked} at the first download. A release"
+                " must not change: find out why, then remove that line from the lock file."
+            )
+
+    def _record(self, remote: catalog.Remote, sha256: str) -> None:
         if remote.sha256 is None:
             with self.cache.lock("lockfile", self.options.owner, lambda who: None):
-                lockfile.put(remote.url, expected)
-        return expected
+                fetch.Lockfile(self.cache.lock_file).put(remote.url, sha256)
 
     def _facts(self, part: Part, entry: Entry, more: dict[str, Any]) -> dict[str, Any]:
         return {

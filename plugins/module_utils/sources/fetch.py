@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from .cache import read_json, sha256_of, write_json
 from .errors import SourceError, Unreachable, explain_os_error
@@ -22,7 +23,7 @@ from .errors import SourceError, Unreachable, explain_os_error
 ATTEMPTS = 3
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 AGENT = {"User-Agent": "appgate-sources"}
-_FAILURES = (OSError, http.client.HTTPException)
+FAILURES = (OSError, http.client.HTTPException)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Publisher:
         except urllib.error.HTTPError as error:
             # A publisher that lacks this one file is still there; a gate that forbids is not.
             return "" if error.code == 404 else f"{url} answered {error.code}"
-        except _FAILURES as error:
+        except FAILURES as error:
             return f"{url}: {reason(error)}"
 
 
@@ -76,6 +77,7 @@ def download(
     url: str,
     target: str,
     note: Callable[[int, int | None], None],
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Download to a file; a partial one beside it is continued."""
     address = publisher.address(url)
@@ -85,7 +87,7 @@ def download(
     while vain < ATTEMPTS:
         had = _size(partial)
         try:
-            _fetch(address, partial, publisher.download_timeout_seconds, note)
+            _fetch(address, partial, publisher.download_timeout_seconds, note, headers)
             os.replace(partial, target)
             return
         except urllib.error.HTTPError as error:
@@ -126,9 +128,18 @@ def _size(path: str) -> int:
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def _fetch(address: str, partial: str, timeout: float, note: Callable[[int, int | None], None]) -> None:
+def _fetch(
+    address: str,
+    partial: str,
+    timeout: float,
+    note: Callable[[int, int | None], None],
+    headers: Mapping[str, str],
+) -> None:
     have = _size(partial)
     request = urllib.request.Request(address, headers=AGENT)
+    for name, value in headers.items():
+        # A registry redirects to a store that refuses the registry's own token.
+        request.add_unredirected_header(name, value)
     if have:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -170,7 +181,7 @@ def text_of(publisher: Publisher, url: str) -> str:
             return content.decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         raise not_there(address, error) from error
-    except _FAILURES as error:
+    except FAILURES as error:
         raise Unreachable(
             f"The checksum list {address} cannot be read: {reason(error)}. Pin the checksum in the"
             " catalog, or set sources_mode to build."

@@ -29,6 +29,7 @@ class Answer:
     cut_at: int = -1  # the connection ends after so many bytes, once
     ranges: bool = True
     gate: threading.Event | None = None  # the answer waits for it
+    challenge: str = ""  # without the token 'sesame' there is only this
 
 
 class Publisher:
@@ -56,12 +57,18 @@ class Publisher:
     def serve(self, request: http.server.BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range", "")
         self.seen.append((request.command, request.path, wanted))
-        answer = self.answers.get(request.path)
+        answer = self.answers.get(request.path.partition("?")[0])
         if answer is None:
             request.send_error(404)
             return
         if answer.gate:
             answer.gate.wait(20)
+        if answer.challenge and request.headers.get("Authorization") != "Bearer sesame":
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", answer.challenge)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         body, status = answer.body, answer.status
         if wanted and answer.ranges and status == 200:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))

@@ -48,8 +48,9 @@ def test_each_part_builds_with_the_go_that_pypi_has(part: catalog.Part) -> None:
 def test_each_address_is_filled_in(part: catalog.Part, arch: str) -> None:
     remotes = catalog.remote_files(part, arch)
     for remote in remotes:
-        assert remote.url.startswith("https://")
-        assert arch in remote.url
+        assert remote.url.startswith("docker://" if remote.is_image else "https://")
+        assert remote.is_image or arch in remote.url
+        assert remote.is_image or remote.checksum_url.startswith("https://")
         assert part.release.lstrip("v") in remote.url
         assert not re.search("[{}]", remote.url + remote.checksum_url)
         assert all(not re.search("[{}]", binary.member) for binary in remote.binaries)

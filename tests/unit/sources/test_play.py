@@ -49,10 +49,6 @@ def plain(done: subprocess.CompletedProcess[str]) -> str:
         ({"parts": ["etcd"], "mode": "compile"}, r"value of sources_mode must be one of: auto, upstream, build"),
         ({"parts": ["etcd"], "mode_by_part": {"etcd": 1}}, r"part 'etcd' has the mode '1'\. Use one of"),
         ({"parts": ["etcd"], "mode_by_part": {"helmm": "build"}}, r"sources_mode_by_part: unknown part 'helmm'"),
-        (
-            {"parts": ["metallb"], "mode_by_part": {"metallb": "upstream"}},
-            r"'metallb' is 'upstream', but its publisher offers no binary",
-        ),
         ({"parts": ["etcd"], "mirror": "mirror.test"}, r"sources_mirror is 'mirror\.test': give a URL"),
         ({"parts": ["etcd"], "probe_timeout_seconds": -1}, r"sources_probe_timeout_seconds is -1\.0: give a number"),
         ({"parts": ["etcd"], "disk_reserve_mib": -5}, r"sources_disk_reserve_mib is -5: give 0 or more MiB"),
