@@ -111,6 +111,9 @@ def missing_packages(programs: Sequence[str]) -> list[str]:
     return sorted({TOOLS[name] for name in programs if shutil.which(name) is None})
 
 
+_held: set[int] = set()
+
+
 @contextlib.contextmanager
 def locked(cache: Path, timeout_seconds: float) -> Iterator[None]:
     """Be the only builder in this cache; inventory hosts that run in parallel wait here."""
@@ -135,8 +138,13 @@ def locked(cache: Path, timeout_seconds: float) -> Iterator[None]:
                         "wait for it, stop it, or raise image_timeout_seconds."
                     ) from None
                 time.sleep(0.1)
-        # The lock goes with the file's closing, also when this process is killed.
-        yield
+        # Programs that are started now hold the lock too: one that outlives a killed run is waited for by the next,
+        # and not met in the middle of its work.
+        _held.add(stream.fileno())
+        try:
+            yield
+        finally:
+            _held.discard(stream.fileno())
 
 
 def run(
@@ -158,6 +166,7 @@ def run(
             errors="replace",
             env={**os.environ, **(environ or {})},
             cwd=cwd,
+            pass_fds=tuple(_held),
             # A group of its own, so that a timeout reaches its children too.
             start_new_session=True,
         )
@@ -206,6 +215,14 @@ def remove_tree(path: Path) -> None:
             function(name)
 
     shutil.rmtree(path, onerror=again)
+
+
+def unmount_below(directory: Path) -> None:
+    """Let go of what a killed build has left mounted, innermost first."""
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    points = [line.split()[1].replace("\\040", " ") for line in lines]
+    for point in sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True):
+        run(["umount", "--lazy", point], timeout_seconds=30, what="Clearing a killed build away")
 
 
 @contextlib.contextmanager
@@ -632,7 +649,8 @@ class Buildah:
         if self._dirty.exists():
             # A build was killed in the middle. The storage is only a cache of the base: making
             # it anew takes seconds, trusting it does not pay.
-            for directory in (self._storage, self._run):
+            unmount_below(self._storage)
+            for directory in (self._storage, self._run, *self._cache.glob("context-*")):
                 if directory.exists():
                     remove_tree(directory)
         self._storage.mkdir(parents=True, exist_ok=True)
@@ -654,7 +672,8 @@ class Buildah:
     def _probe_driver(self) -> str:
         """overlay where the kernel and the file system can, else vfs, which always works."""
         with tempfile.TemporaryDirectory(dir=self._cache) as scratch:
-            command = ["buildah", "--storage-driver=overlay", f"--root={scratch}/root"]
+            command = ["buildah", "--storage-driver=overlay", "--storage-opt=overlay.skip_mount_home=true"]
+            command.append(f"--root={scratch}/root")
             command += [f"--runroot={scratch}/run", "images", "--quiet"]
             try:
                 run(command, timeout_seconds=60, what="Trying the overlay storage driver")
@@ -664,10 +683,13 @@ class Buildah:
 
     def call(self, what: str, *arguments: str) -> str:
         """One buildah command."""
+        # Without this option a mount over its own directory is left behind.
+        options = ["--storage-opt=overlay.skip_mount_home=true"] if self._driver == "overlay" else []
         return run(
             [
                 "buildah",
                 f"--storage-driver={self._driver}",
+                *options,
                 f"--root={self._storage}",
                 f"--runroot={self._run}",
                 *arguments,

@@ -1,0 +1,135 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real build, twice: the same inputs give the same digest, and an interrupted build is repaired."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+    Base,
+    Plan,
+    build,
+    haproxy_check_command,
+    make_plan,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(shutil.which(name) for name in ("buildah", "skopeo", "mmdebstrap")),
+        reason="needs root, buildah, skopeo and mmdebstrap (make up installs them)",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def base_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The person's own cache when it has the base, else one that is filled now."""
+    own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "appgate" / "image"
+    found = base().find(own)
+    if found is not None:
+        return own
+    made: Path = tmp_path_factory.mktemp("base")
+    base().make(made, 900, 1767225600)
+    return made
+
+
+def base() -> Base:
+    defaults = yaml.safe_load((ROOT / "roles" / "image" / "defaults" / "main.yml").read_text())
+    return Base(
+        defaults["image_base_suite"],
+        tuple(defaults["image_base_mirrors"]),
+        tuple(defaults["image_base_packages"]),
+        ROOT / "roles" / "image" / "files" / "prune.py",
+    )
+
+
+def planned(base_cache: Path, cache: Path) -> tuple[Plan, Path]:
+    record = base().find(base_cache)
+    assert record is not None
+    plan = make_plan(
+        context=ROOT / "app",
+        dockerfile=ROOT / "app" / "Dockerfile",
+        name="appgate",
+        base="bootstrap",
+        base_id=record["sha256"],
+        haproxy_config="",
+        build_args={},
+        python_version="3.13",
+        cache_dir=cache,
+    )
+    return plan, base_cache / "base" / base().key / "base.tar"
+
+
+LIMITS: dict[str, Any] = {"timeout_seconds": 300, "min_free_mib": 100, "keep": 3}
+
+
+def test_same_inputs_same_digest(base_cache: Path, tmp_path: Path) -> None:
+    digests = []
+    for name in ("one", "two"):
+        plan, archive = planned(base_cache, tmp_path / name)
+        done = build(plan, archive, **LIMITS)
+        assert done["changed"]
+        digests.append(done["digest"])
+        assert build(plan, archive, **LIMITS) == {"changed": False, "digest": done["digest"]}
+    assert digests[0] == digests[1]
+    image = tmp_path / "one" / "images" / planned(base_cache, tmp_path / "one")[0].tag
+    manifest = json.loads((image / "manifest.json").read_text())
+    config = json.loads((image / manifest["config"]["digest"].removeprefix("sha256:")).read_text())["config"]
+    assert config["User"] == "10001:10001"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert set(config["ExposedPorts"]) == {"8080/tcp", "8404/tcp"}
+    assert config["StopSignal"] == "SIGTERM"
+    for label in ("version", "revision", "created", "licenses", "title"):
+        assert config["Labels"][f"org.opencontainers.image.{label}"]
+    # Python and HAProxy from their own images are 59 MB together.
+    assert sum(layer["size"] for layer in manifest["layers"]) < 30_000_000
+
+
+def test_a_killed_build_is_repaired_by_the_next(base_cache: Path, tmp_path: Path) -> None:
+    plan, archive = planned(base_cache, tmp_path)
+    program = (
+        "import sys, json, pathlib\n"
+        f"sys.path.insert(0, {str(ROOT / 'collections')!r})\n"
+        "from ansible_collections.appgate.platform.plugins.module_utils.image_build import *\n"
+        "value = json.loads(sys.argv[1])\n"
+        f"build(Plan.from_dict(value), pathlib.Path(sys.argv[2]), **{LIMITS!r})\n"
+    )
+    for seconds in (0.4, 1.5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, json.dumps(dataclasses.asdict(plan)), str(archive)],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = build(plan, archive, **LIMITS)
+    assert done["digest"]
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith("context-")]
+    assert left == []
+
+
+def test_the_bases_haproxy_runs_here(base_cache: Path) -> None:
+    command = haproxy_check_command(base_cache / "base" / base().key / "rootfs")
+    words = [word.replace("{file}", str(ROOT / "app" / "haproxy.cfg")) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
