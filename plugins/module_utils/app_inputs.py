@@ -189,7 +189,9 @@ def _image(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("app_image", f"{image!r} has no registry: every node would look for it somewhere else")
     if match["digest"]:
         return
-    if not values.get("app_image_allow_tag"):
+    # What was put straight onto the nodes has no registry that could know its digest; its tag is its content's hash.
+    on_nodes = match["name"].startswith("localhost/")
+    if not values.get("app_image_allow_tag") and not on_nodes:
         yield Problem(
             "app_image", f"{image!r} has no digest: add @sha256:... (or allow tags with app_image_allow_tag: true)"
         )

@@ -17,6 +17,8 @@ HOPELESS_REASONS = frozenset(
 )
 #: These may mend (a registry that restarts, a first crash on a cold start), so they get a few chances.
 CRASHES_ALLOWED = 2
+#: sysexits.h, EX_CONFIG: the program itself says that its configuration is wrong, so another start is no use.
+EXIT_CONFIG = 78
 PULL_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull"})
 _NOT_THERE = re.compile(r"not found|manifest unknown|unauthorized|denied|forbidden|no such host", re.IGNORECASE)
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -138,6 +140,7 @@ def _container_failure(pod: str, status: Manifest) -> Failure | None:
     state = status.get("state") or {}
     last = (status.get("lastState") or {}).get("terminated") or {}
     restarts = int(status.get("restartCount") or 0)
+    hopeless = restarts > CRASHES_ALLOWED or (restarts > 0 and last.get("exitCode") == EXIT_CONFIG)
     waiting, terminated = state.get("waiting"), state.get("terminated")
     if waiting:
         reason = str(waiting.get("reason") or "waiting")
@@ -145,15 +148,15 @@ def _container_failure(pod: str, status: Manifest) -> Failure | None:
             return None
         message = str(waiting.get("message") or "")
         if reason == "CrashLoopBackOff":
-            detail = f"{_exit(last)}; it has been restarted {restarts} times"
-            return Failure(subject, f"{reason}: {detail}", restarts > CRASHES_ALLOWED, pod, name, True)
+            detail = f"{_exit(last)}; {restarts} restarts so far"
+            return Failure(subject, f"{reason}: {detail}", hopeless, pod, name, True)
         hopeless = reason in HOPELESS_REASONS or (reason in PULL_REASONS and bool(_NOT_THERE.search(message)))
         return Failure(subject, f"{reason}: {message}" if message else reason, hopeless, pod, name)
     if terminated and int(terminated.get("exitCode") or 0) != 0:
-        return Failure(subject, _exit(terminated), restarts > CRASHES_ALLOWED, pod, name)
+        return Failure(subject, _exit(terminated), hopeless, pod, name)
     if "running" in state and last and restarts:
-        reason = f"is running again after {restarts} restarts; the last time it {_exit(last)}"
-        return Failure(subject, reason, restarts > CRASHES_ALLOWED, pod, name, True)
+        reason = f"runs again after {restarts} restarts; before that it {_exit(last)}"
+        return Failure(subject, reason, hopeless, pod, name, True)
     if "running" in state and not status.get("ready"):
         what = "has started but isn't ready" if status.get("started") else "runs, but its startup probe has not passed"
         return Failure(subject, what, False, pod, name)

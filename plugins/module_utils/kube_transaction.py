@@ -680,12 +680,29 @@ class Transaction:
         return []
 
     def _services(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> dict[str, dict[str, Any]]:
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for manifest in wanted:
             item = live.get(objects.object_id(manifest))
             if manifest["kind"] == "Service" and item:
-                found[str(manifest["metadata"]["name"])] = describe_service(item)
+                found[str(manifest["metadata"]["name"])] = described = describe_service(item)
+                node_port = next((port["node_port"] for port in described["ports"]), 0)
+                if described["type"] == "NodePort" and node_port:
+                    address = self._node_address()
+                    described["url"] = f"http://{_bracket(address)}:{node_port}/" if address else ""
         return found
+
+    def _node_address(self) -> str:
+        """An address of some node, where this user may know it."""
+        try:
+            nodes = self.cluster.call("GET", "/api/v1/nodes", query={"limit": "10"}).json().get("items") or []
+        except ApiError:
+            return ""
+        addresses = [address for node in nodes for address in (node.get("status") or {}).get("addresses") or []]
+        for kind in ("ExternalIP", "InternalIP"):
+            for address in addresses:
+                if address.get("type") == kind:
+                    return str(address["address"])
+        return ""
 
     def _probe(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> list[dict[str, Any]]:
         results = []

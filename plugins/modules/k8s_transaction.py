@@ -197,12 +197,12 @@ probes:
   sample: [{url: "GET http://10.201.0.1:4000/", status: 200}]
 server_version:
   description: Version of the API server.
-  returned: always
+  returned: success
   type: str
   sample: v1.37.2
 network_policy_engine:
   description: The engine that enforces NetworkPolicy objects, as far as its API groups show; null where unknown.
-  returned: always
+  returned: success
   type: str
   sample: Cilium
 """
@@ -233,13 +233,20 @@ PROBE_OPTIONS: dict[str, Any] = {
 }
 
 
-def result(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as a module's result."""
+def history(outcome: Outcome) -> dict[str, Any]:
+    """What was done, and where that leaves the release."""
     return {
         "revision": outcome.revision,
         "previous_revision": outcome.previous_revision,
         "rolled_back_to": outcome.rolled_back_to,
         "changes": [change.summary() for change in outcome.changes],
+    }
+
+
+def result(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a module's result."""
+    return {
+        **history(outcome),
         "services": outcome.services,
         "probes": outcome.probes,
         "server_version": outcome.server_version,
@@ -308,7 +315,7 @@ def main() -> None:
             msg=str(error),
             # What was applied and put back again has left the cluster as it was.
             changed=bool(failed and failed.changed and not failed.rolled_back_to),
-            **(result(failed) if failed else {}),
+            **(history(failed) if failed else {}),
         )
     except (AccessError, ApiError) as error:
         module.fail_json(msg=str(error))

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+# The helpers beside this file go by their full names, as type checkers know them.
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster, connect
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Settings, Transaction
-from control_plane import ControlPlane, cache_dir, find_programs
-from fake_node import FakeNode
+
+from tests.unit.app_role.control_plane import ControlPlane, cache_dir, find_programs
+from tests.unit.app_role.fake_node import FakeNode
 
 GOOD = "registry.test/good@sha256:" + "a" * 64
 HELLO = b"<h1 style='color:blue'>Hello! This is Appgate world!</h1>"

@@ -26,7 +26,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     preflight,
     read_kubeconfig,
 )
-from control_plane import Authority, ControlPlane, free_port
+
+from tests.unit.app_role.control_plane import Authority, ControlPlane, free_port
 
 NAMES = Names("app_kubeconfig", "app_context")
 Write = Callable[..., Path]

@@ -54,6 +54,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"app_release": "a" * 50}, "longer than 40 characters"),
     ({"app_image": "registry.test/appgate:1.0"}, "has no digest: add @sha256:"),
     ({"app_image": "registry.test/appgate:latest", "app_image_allow_tag": True}, "names no version"),
+    ({"app_image": "localhost/appgate:latest"}, "names no version"),
     ({"app_image": "appgate@sha256:" + "a" * 64}, "has no registry"),
     ({"app_image": "registry.test/Appgate@sha256:12"}, "isn't an image reference"),
     ({"app_image": ""}, "app_image: is empty"),
@@ -146,6 +147,8 @@ def test_what_is_right_is_accepted() -> None:
         IMAGE,
         "10.200.0.1:5000/appgate@sha256:" + "0" * 64,
         "registry.example.com/team/appgate:1.2@sha256:" + "0" * 64,
+        # Put straight onto the nodes.
+        "localhost/appgate:0123456789ab",
     ],
 )
 def test_images_by_digest(image: str) -> None:

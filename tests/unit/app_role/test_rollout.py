@@ -70,7 +70,7 @@ def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
         (
             waiting("CrashLoopBackOff", restartCount=1, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
             False,
-            "ended with exit code 1; it has been restarted 1 times",
+            "ended with exit code 1; 1 restarts so far",
         ),
         (
             waiting(
@@ -83,6 +83,11 @@ def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
             {"name": "main", "state": {"terminated": {"exitCode": 139, "signal": 11, "message": "boom"}}},
             False,
             "ended with exit code 139 (signal 11): boom",
+        ),
+        (
+            waiting("CrashLoopBackOff", restartCount=1, lastState={"terminated": {"exitCode": 78}}),
+            True,
+            "ended with exit code 78; 1 restarts so far",
         ),
         ({"name": "main", "state": {"running": {}}, "started": False}, False, "its startup probe has not passed"),
         ({"name": "main", "state": {"running": {}}, "started": True}, False, "has started but isn't ready"),

@@ -18,7 +18,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction 
     Transaction,
     TransactionError,
 )
-from control_plane import ControlPlane
+
+from tests.unit.app_role.control_plane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -157,7 +158,7 @@ def test_an_object_that_was_taken_over_is_not_pruned(
     [
         (
             BROKEN,
-            "container main of pod demo-.*: CrashLoopBackOff: ended with exit code 78; it has been restarted 3 times",
+            "container main of pod demo-.*: CrashLoopBackOff: ended with exit code 78; 3 restarts so far",
         ),
         (MISSING, "container main of pod demo-.*: ImagePullBackOff: .*manifest unknown"),
         (STUCK, "container main of pod demo-.*: has started but isn't ready"),
@@ -235,7 +236,7 @@ def _answers_wrongly_once(answer: dict[str, Any], transaction: Transaction, want
         answer["body"] = b"Hello, Appgate world"
         put_back(*arguments)
 
-    transaction._put_back = mended  # type: ignore[method-assign]
+    transaction._put_back = mended  # type: ignore[assignment, method-assign]
     answer["body"] = b"something else"
     transaction.deploy(wanted)
 
