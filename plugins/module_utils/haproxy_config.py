@@ -314,8 +314,15 @@ class _Checker:
     _SOCKETS = frozenset({"socket", "haproxy_app_socket", "haproxy_master_socket"})
 
     def scalars(self) -> None:
+        # The specs can't say it: an empty limit is none, and any other needs its number.
+        self._limit(self.values.get("haproxy_rate_limit"), ("haproxy_rate_limit",))
         for variable, value in self.values.items():
             self._scalar(value, (variable,))
+
+    def _limit(self, limit: Any, path: Path) -> None:
+        if limit and limit.get("requests") is None:
+            remedy = "Add requests: the number that one client address may send per period."
+            self.add((*path, "requests"), "is missing", remedy, show_value=False)
 
     def _scalar(self, value: Any, path: Path) -> None:
         if isinstance(value, Mapping):
@@ -387,6 +394,7 @@ class _Checker:
             for use, item in enumerate(frontend.get("use_backends") or []):
                 self._backend_reference(item.get("backend"), known, (*path, "use_backends", use, "backend"))
             self._backend_reference(frontend.get("default_backend"), known, (*path, "default_backend"))
+            self._limit(frontend.get("rate_limit"), (*path, "rate_limit"))
             if frontend.get("rate_limit") and frontend.get("stick_table"):
                 self.add(
                     (*path, "rate_limit"),
