@@ -165,9 +165,7 @@ class EmbeddedCluster:
             "context": self.cluster.context,
             "kubeconfig": str(self.kubeconfig),
             "registry": self.cluster.registry,
-            "nodes": [
-                {"name": node.node.name, "address": node.node.address, "pid": node.pid()} for node in self.nodes
-            ],
+            "nodes": [{"name": node.node.name, "address": node.node.address, "pid": node.pid()} for node in self.nodes],
             "load_balancer_range": self.cluster.load_balancer_range,
             "service_range": self.cluster.service_range,
         }
