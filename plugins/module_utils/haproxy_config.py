@@ -966,7 +966,7 @@ def explain(output: str, lines: Sequence[Line]) -> list[Finding]:
         number = int(next(group for group in position.groups() if group)) if position else None
         line = lines[number - 1] if number and number <= len(lines) else _by_name(message, lines)
         message = re.sub(r"^config : ", "", message)
-        message = re.sub(r"^parsing \[[^\]]*:\d+\]\s*:?\s*", "", message)
+        message = re.sub(r"^(?:parsing )?\[[^\]]*:\d+\]\s*:?\s*", "", message)
         message = re.sub(r"\[[^\[\]\s]*:(\d+)\]", r"line \1 of the rendered file", message)
         # HAProxy lists every word that it knows, up to fifty; the close one comes at the end anyway.
         message = re.sub(r"(?:'[^']*', ){8,}", "... ", message)

@@ -363,10 +363,14 @@ def test_a_message_of_haproxy_is_traced_to_the_line_of_a_person() -> None:
     lines = render(check(values, SPECS)[0])
     number = next(index for index, line in enumerate(lines, start=1) if "denyy" in line.text)
     many = ", ".join(f"'w{index}'" for index in range(30))
-    for position in (f"[/tmp/x/haproxy.cfg:{number}]", f"[/dev/stdin:{number}]"):
+    for position in (
+        f"parsing [/tmp/x/haproxy.cfg:{number}]",
+        f"parsing [/dev/stdin:{number}]",
+        f"[/tmp/x.cfg:{number}]",
+    ):
         output = (
             f"[NOTICE]   (1) : haproxy version is 2.6\n"
-            f"[ALERT]    (1) : config : parsing {position} : 'http-request' expects {many}, but got 'denyy'.\n"
+            f"[ALERT]    (1) : config : {position} : 'http-request' expects {many}, but got 'denyy'.\n"
             "[ALERT]    (1) : config : Error(s) found in configuration file : /tmp/x/haproxy.cfg\n"
             "[ALERT]    (1) : config : Fatal errors found in configuration.\n"
         )
