@@ -71,7 +71,7 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None
         time.sleep(0.1)
 
 
-def test_an_interrupted_run_is_repaired_by_the_next_and_removal_leaves_nothing(
+def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing(
     root: Path, arguments: list[str], clean_environment: dict[str, str]
 ) -> None:
     before = left_in_the_kernel()
@@ -115,6 +115,18 @@ def test_an_interrupted_run_is_repaired_by_the_next_and_removal_leaves_nothing(
         check=True,
     )
     assert " Ready " in nodes.stdout
+
+    # A reboot ends every process and forgets the network; the files stay.
+    for entry in processes_with(f"APPGATE_NODE={NAME}-"):
+        if (entry / "cmdline").read_text().startswith("runsvdir"):
+            os.kill(int(entry.name), signal.SIGKILL)
+    wait_until("the node to end", lambda: not processes_with(f"APPGATE_NODE={NAME}-"), 30)
+    links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
+    bridge = {link["ifname"] for link in links if link["ifname"].startswith("agb")} - set(before["links"])
+    subprocess.run(["ip", "link", "delete", bridge.pop()], check=True)
+    rebooted = play("playbooks/cluster.yml")
+    assert rebooted.returncode == 0, rebooted.stdout
+    assert "changed=0 " in play("playbooks/cluster.yml").stdout
 
     removed = play("playbooks/destroy.yml")
     assert removed.returncode == 0, removed.stdout

@@ -267,7 +267,7 @@ class EmbeddedCluster:
 
     def _prepare(self, node: RunningNode) -> None:
         node.prepare(services.services(self.cluster, node.node))
-        node.write("containerd/config.toml", config.containerd(self.cluster))
+        node.write("containerd/config.toml", config.containerd())
         node.write(f"containerd/certs.d/{self.cluster.registry}/hosts.toml", config.registry_hosts(self.cluster))
         node.write("cni/net.d/10-pods.conflist", json.dumps(config.cni(node.node, self.cluster)))
         node.write("kubernetes/kube-proxy.json", json.dumps(config.kube_proxy(self.cluster, node.node)))
@@ -357,10 +357,7 @@ class EmbeddedCluster:
 
     def _remove_node(self, name: str) -> None:
         index = int(name.rsplit("-", 1)[1])
-        running = RunningNode(
-            self.cluster,
-            type(self.cluster.control_plane)(self.cluster.name, index, self.cluster.block, self.cluster.state_dir),
-        )
+        running = RunningNode(self.cluster, self.cluster.node(index))
         self.control_plane.enter([*KUBECTL, "delete", "node", name, "--ignore-not-found"])
         running.stop()
         shutil.rmtree(running.directory, ignore_errors=True)
@@ -480,9 +477,7 @@ class EmbeddedCluster:
         known = self.cluster.state_dir / "nodes"
         count = len(list(known.iterdir())) if known.is_dir() else 0
         for index in range(count):
-            node = type(self.cluster.control_plane)(
-                self.cluster.name, index, self.cluster.block, self.cluster.state_dir
-            )
+            node = self.cluster.node(index)
             nodes.setdefault(node.name, RunningNode(self.cluster, node))
         return list(nodes.values())
 

@@ -29,7 +29,7 @@ def to_stream(documents: list[Document]) -> str:
     return "\n---\n".join(json.dumps(document, indent=1) for document in documents) + "\n"
 
 
-def containerd(cluster: Cluster) -> str:
+def containerd() -> str:
     """containerd's configuration, version 3."""
     return f"""\
 version = 3
@@ -108,7 +108,7 @@ def cni(node: Node, cluster: Cluster) -> Document:
     }
 
 
-def kubelet(cluster: Cluster, node: Node, *, cgroup_v1: bool) -> Document:
+def kubelet(cluster: Cluster, *, cgroup_v1: bool) -> Document:
     """KubeletConfiguration; kubeadm keeps it in the cluster, so a node's own part comes as a patch."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -202,7 +202,7 @@ def kubeadm_init(cluster: Cluster, node: Node, *, token: str, cgroup_v1: bool) -
             }
         },
     }
-    return to_stream([init, configuration, kubelet(cluster, node, cgroup_v1=cgroup_v1)])
+    return to_stream([init, configuration, kubelet(cluster, cgroup_v1=cgroup_v1)])
 
 
 def kubeadm_join(cluster: Cluster, node: Node, *, token: str, ca_hash: str) -> str:

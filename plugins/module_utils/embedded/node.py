@@ -255,19 +255,19 @@ def is_cgroup_v1() -> bool:
 
 
 def remove_cgroup(directory: Path) -> None:
-    """Remove a cgroup and those below it, deepest first; all processes in it have ended."""
+    """Remove a cgroup and those below it, deepest first; all processes in it have ended or are about to."""
     for path, _names, _files in os.walk(directory, topdown=False):
-        wait_for(f"the processes of cgroup {path} to end", lambda path=path: _removed(path), 15, interval_seconds=0.02)  # type: ignore[misc]
 
+        def removed(path: str = path) -> bool:
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                return True
+            except OSError:
+                return False  # a process is still ending
+            return True
 
-def _removed(path: str) -> bool:
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+        wait_for(f"the processes of cgroup {path} to end", removed, 15, interval_seconds=0.02)
 
 
 def write_file(path: Path, text: str, mode: int) -> None:

@@ -118,9 +118,13 @@ class Cluster:
     def pod_range(self) -> str:
         return f"{self.block.network_address + 128 * 256}/17"
 
+    def node(self, index: int) -> Node:
+        """A node by its number, whether it is wanted or not."""
+        return Node(self.name, index, self.block, self.state_dir)
+
     @property
     def nodes(self) -> list[Node]:
-        return [Node(self.name, index, self.block, self.state_dir) for index in range(self.node_count)]
+        return [self.node(index) for index in range(self.node_count)]
 
     @property
     def control_plane(self) -> Node:

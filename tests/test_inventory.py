@@ -1,0 +1,114 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Inventories that name no cluster, one cluster twice, or one that can't be reached."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path, clean_environment: dict[str, str]) -> Any:
+    """Run a playbook of the checkout with an inventory that is given as data."""
+
+    def play(playbook: str, inventory: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        if not (tmp_path / "group_vars").exists():
+            (tmp_path / "group_vars").symlink_to(root / "inventory/local/group_vars")
+        return subprocess.run(
+            ["ansible-playbook", "--inventory", str(tmp_path / "hosts.yml"), playbook, *arguments],
+            cwd=root,
+            env=clean_environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return play
+
+
+def words(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_an_inventory_without_hosts_is_refused(run: Any) -> None:
+    done = run("site.yml", {"embedded": {"hosts": {}}, "existing": {"hosts": {}}})
+    assert done.returncode != 0
+    assert "has no hosts" in words(done)
+
+
+def test_two_hosts_with_one_cluster_name_are_refused(run: Any) -> None:
+    hosts = {
+        "one": {"cluster_name": "twin", "cluster_address_block": "10.217.0.0/16"},
+        "two": {"cluster_name": "twin", "cluster_address_block": "10.218.0.0/16"},
+    }
+    done = run("playbooks/cluster.yml", {"embedded": {"hosts": hosts}, "existing": {"hosts": {}}})
+    assert done.returncode != 0
+    assert "host two has the same name or block" in words(done)
+    assert not Path("/var/lib/appgate/clusters/twin").exists()
+
+
+@pytest.mark.parametrize("inventory", ["local", "kind", "staging", "production"])
+def test_each_inventory_names_its_clusters_and_their_contexts(
+    inventory: str, root: Path, clean_environment: dict[str, str]
+) -> None:
+    listed = subprocess.run(
+        ["ansible-inventory", "--inventory", f"inventory/{inventory}", "--list", "--yaml"],
+        cwd=root,
+        env=clean_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    groups = yaml.safe_load(listed.stdout)["all"]["children"]
+    hosts = {
+        name: values
+        for group in ("embedded", "existing")
+        for name, values in (groups.get(group, {}).get("hosts") or {}).items()
+    }
+    assert hosts
+    for values in hosts.values():
+        assert values["appgate_kubeconfig"]
+        assert values["appgate_context"]
+
+
+def test_an_unreachable_cluster_stops_alone_and_says_why(run: Any, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{"name": "u", "user": {"token": "secret-token-of-a-test"}}],
+                "contexts": [{"name": "there", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "there",
+            }
+        )
+    )
+    connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    image = {"image_reference": "registry.example.org/appgate@sha256:" + "a" * 64}
+    hosts = {
+        "refuses": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "there", **image},
+        "unknown": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "elsewhere", **image},
+        "unnamed": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "", **image},
+        "missing": {"appgate_kubeconfig": str(tmp_path / "no-such-file"), "appgate_context": "there", **image},
+    }
+    done = run("playbooks/app.yml", {"existing": {"hosts": hosts, "vars": connection}, "embedded": {"hosts": {}}})
+    said = words(done)
+    assert done.returncode != 0
+    assert "127.0.0.1:1" in said
+    assert "elsewhere" in said
+    assert "there" in said
+    assert "app_context" in said
+    assert "no-such-file" in said
+    assert "secret-token-of-a-test" not in said
+    for host in hosts:
+        assert f"{host} failed at" in said, said
