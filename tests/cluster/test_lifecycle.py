@@ -117,9 +117,9 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
     assert " Ready " in nodes.stdout
 
     # A reboot ends every process and forgets the network; the files stay.
-    for entry in processes_with(f"APPGATE_NODE={NAME}-"):
-        if (entry / "cmdline").read_text().startswith("runsvdir"):
-            os.kill(int(entry.name), signal.SIGKILL)
+    processes = processes_with(f"APPGATE_NODE={NAME}-")
+    for init in [entry for entry in processes if (entry / "cmdline").read_text().startswith("runsvdir")]:
+        os.kill(int(init.name), signal.SIGKILL)
     wait_until("the node to end", lambda: not processes_with(f"APPGATE_NODE={NAME}-"), 30)
     links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
     bridge = {link["ifname"] for link in links if link["ifname"].startswith("agb")} - set(before["links"])
