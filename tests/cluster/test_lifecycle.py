@@ -57,7 +57,7 @@ def left_in_the_kernel() -> dict[str, list[str]]:
         "processes": [Path(entry, "cmdline").read_text() for entry in processes_with(f"APPGATE_NODE={NAME}-")],
         "links": [link["ifname"] for link in links if link["ifname"].startswith(("agb", "agv"))],
         "routes": [line for line in routes if line.startswith("10.214.")],
-        "namespaces": sorted(entry.name for entry in namespaces.iterdir()) if namespaces.exists() else [],
+        "namespaces": sorted(entry.name for entry in namespaces.glob("agv*")),
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/appgate/{NAME}")],
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line],
         "files": [str(path) for path in (STATE, Path.home() / f".kube/appgate-{NAME}.yaml") if path.exists()],
