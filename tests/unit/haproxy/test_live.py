@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 import time
@@ -403,3 +404,30 @@ def test_the_number_of_another_program_is_not_touched(host: tuple[Haproxy, int])
         haproxy.stop()
         assert other.poll() is None
         other.kill()
+
+
+def test_tls_with_a_real_certificate(start: Starter, tmp_path: Path) -> None:
+    key, certificate, both = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "both.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*made, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    both.write_text(certificate.read_text() + key.read_text())
+    port = free_port()
+    frontends = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())["haproxy_frontends"]
+    frontends[0]["binds"] = [
+        {"port": "{{ haproxy_http_port }}"},
+        {"address": "127.0.0.1", "port": port, "tls": {"certificates": [str(both)], "min_version": "TLSv1.3"}},
+    ]
+    start(haproxy_frontends=frontends)
+
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    connection = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE_SECONDS, context=trusting)
+    connection.request("GET", "/")
+    seen = dict(json.loads(connection.getresponse().read())["headers"])
+    connection.close()
+    assert seen["x-forwarded-proto"] == "https"
+
+    trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+    old = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE_SECONDS, context=trusting)
+    with pytest.raises(ssl.SSLError):
+        old.request("GET", "/")
