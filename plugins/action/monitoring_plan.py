@@ -1,0 +1,458 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Check the inputs of monitoring, and compare what is wanted with the release, the CRDs, the images and what runs.
+
+An action, not a module: it runs on the controller, where variables still know their place, and an unchanged run is over
+after a dozen requests, without a process and without helm.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
+from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
+from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
+from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
+from ansible_collections.appgate.platform.plugins.module_utils import monitoring_inputs as inputs
+from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values as values
+from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    AccessError,
+    ApiError,
+    Cluster,
+    Names,
+    connect,
+    preflight,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "charts" / "monitoring"
+GO = ROOT / "roles" / "sources" / "files" / "go"
+NO_GRAFANA = (
+    "no published image of it was in reach when monitoring was installed, and it can't be built from source here. "
+    "Give one that the nodes can pull, for example monitoring_grafana=enabled with "
+    "monitoring_grafana_image=registry.example.com/grafana/grafana:13.2.0, and run again"
+)
+Found = dict[str, Any]
+
+
+class Refused(Exception):
+    """An input is wrong; the text is for a person."""
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/monitoring_plan.py for what it takes and gives."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = True
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        self.validate_argument_spec(argument_spec={})
+        variables = task_vars or {}
+        self._variables = variables
+        self._given = {
+            str(name): self._templar.template(variables[name])
+            for name in variables
+            if isinstance(name, str) and name.startswith("monitoring_")
+        }
+        result["changed"] = False
+        removing = self._given["monitoring_state"] == "absent"
+        found = inputs.removal_problems(self._given) if removing else inputs.problems(self._given)
+        if found:
+            raise AnsibleActionFail("\n".join(self._sentence(item.variable, item.text) for item in found))
+        try:
+            plan = self._plan_removal() if removing else self._plan()
+        except (Refused, AccessError, ApiError, ImageError, ChartError, helm.ReleaseError) as error:
+            raise AnsibleActionFail(str(error)) from None
+        diff = plan.pop("diff", None)
+        result.update(plan)
+        if self._task.check_mode:
+            result["changed"] = bool(plan["pending"])
+        if self._task.diff and diff and self._task.check_mode:
+            result["diff"] = diff
+        return result
+
+    # -- small things ----------------------------------------------------------------------------------------------
+
+    def _sentence(self, variable: str, text: str) -> str:
+        where = place(self._variables.get(variable))
+        return f"{variable}{f' (set in {where})' if where else ''}: {text}."
+
+    def _refuse(self, variable: str, text: str) -> None:
+        raise Refused(self._sentence(variable, text))
+
+    def _connect(self) -> Cluster:
+        given = self._given
+        return connect(
+            str(given["monitoring_kubeconfig"]),
+            str(given["monitoring_context"]),
+            Names(
+                kubeconfig="monitoring_kubeconfig (or appgate_kubeconfig in the inventory)",
+                context="monitoring_context (or appgate_context in the inventory)",
+            ),
+            float(given["monitoring_connect_timeout_seconds"]),
+        )
+
+    def _history(self, cluster: Cluster) -> helm.History:
+        """The release's records. One that somebody may be writing right now is waited for."""
+        given = self._given
+        while True:
+            history = helm.read_history(cluster, given["monitoring_namespace"], given["monitoring_release"])
+            newest = history.newest
+            if newest is None or newest.status not in helm.PENDING:
+                return history
+            age = newest.age_seconds(datetime.datetime.now(datetime.UTC))
+            if age >= float(given["monitoring_pending_wait_seconds"]) or self._task.check_mode:
+                return history
+            time.sleep(1)
+
+    # -- removal ---------------------------------------------------------------------------------------------------
+
+    def _plan_removal(self) -> Found:
+        given = self._given
+        cluster = self._connect()
+        preflight(cluster)
+        namespace, release = given["monitoring_namespace"], given["monitoring_release"]
+        history = helm.read_history(cluster, namespace, release)
+        pending = []
+        if history.newest is not None and history.newest.status != "uninstalled":
+            pending.append(f"release {release} is uninstalled")
+        kubelet = f"{values.fullname(release)}-kubelet"
+        if cluster.get(resource_path("v1", "services", "kube-system", kubelet)):
+            pending.append(f"Service kube-system/{kubelet}, which Helm leaves behind, is removed")
+        if given["monitoring_remove_data"] and live.claims(cluster, namespace, release):
+            pending.append("the stored data is removed")
+        if given["monitoring_remove_crds"]:
+            own = f"{live.CRD_OWNER_LABEL}={namespace}.{release}"
+            if live.names(cluster, live.CRD_PATH, {"labelSelector": own}) & live.CRD_NAMES:
+                pending.append("the CRDs are removed, with all objects of their kinds in the cluster")
+        kept = live.claims(cluster, namespace, release) and not given["monitoring_remove_data"]
+        if live.own_namespace(cluster, namespace) and not kept and not live.others(cluster, namespace, release):
+            pending.append(f"namespace {namespace} is removed")
+        return {
+            "pending": pending,
+            "helm_needed": history.newest is not None,
+            "parts": ["helm"] if history.newest is not None else [],
+        }
+
+    # -- presence --------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> Found:
+        given = self._given
+        namespace, release = given["monitoring_namespace"], given["monitoring_release"]
+        cluster = self._connect()
+        access = preflight(cluster, live.permissions(namespace))
+        history = self._history(cluster)
+        chart, source = self._choose(history)
+        embedded = source == "embedded"
+        grafana, grafana_missing = self._grafana(history, embedded)
+        pending: list[str] = []
+
+        wanted = images.deliveries(GO, given) if embedded else {}
+        if embedded and not given["monitoring_image_registry"]:
+            self._refuse(
+                "monitoring_image_registry",
+                "the embedded chart's images need a registry that the nodes pull from: set it or appgate_registry",
+            )
+        digests = images.find(wanted)
+        missing = sorted(name for name, digest in digests.items() if digest is None)
+        if missing:
+            pending.append(f"images are built and pushed: {', '.join(missing)}")
+
+        scraped = self._scraped(cluster)
+        merged = values.build(
+            given,
+            embedded=embedded,
+            images=images.as_values(wanted, digests),
+            versions={part: images.version(GO, part) for part in ("prometheus", "alertmanager")} if embedded else {},
+            scraped=scraped,
+            grafana=grafana,
+        )
+        if (
+            grafana
+            and given["monitoring_grafana_image"]
+            and not given["monitoring_values"].get("grafana", {}).get("image")
+        ):
+            merged["grafana"]["image"] = grafana_image(str(given["monitoring_grafana_image"]))
+        merged = json.loads(json.dumps(merged))
+        content = self._crd_content(embedded, chart)
+        crds = live.crds(cluster, namespace, release, content)
+        if crds.owner:
+            raise Refused(
+                f"The cluster's CRDs of monitoring.coreos.com belong to {crds.owner}: two operators would fight. Remove that "
+                "one, or manage it by giving its name and namespace as monitoring_release and monitoring_namespace."
+            )
+        if not crds.current:
+            pending.append(f"{len(live.CRD_NAMES)} CRDs are {'brought up to date' if crds.present else 'made'}")
+
+        why = self._why(history, chart, embedded, merged)
+        recover, recover_to = history.recovery()
+        newest = history.newest
+        if recover:
+            assert newest is not None
+            step = f"rolled back to revision {recover_to}" if recover == "rollback" else "uninstalled first"
+            pending.append(f"the release is {newest.status} at revision {newest.revision} and is {step}")
+        pending.extend(why)
+        self._check_cluster(cluster, grafana)
+        if why or not newest:
+            self._check_schema(embedded, merged)
+        waiting = []
+        if newest is not None and newest.status == "deployed" and not why and not pending:
+            waiting = [
+                item.progress.text for item in live.states(cluster, newest.workloads()) if not item.progress.done
+            ]
+            pending.extend(waiting)
+        parts = []
+        if pending:
+            wanted_parts = {"helm", *(image.part for image in images.IMAGES if image.name in missing)}
+            if embedded and not crds.current:
+                wanted_parts.add("prometheus-operator")
+            parts = sorted(wanted_parts)
+            if not embedded and (why or recover or not crds.current):
+                chart = chart.fetched()
+        return {
+            "pending": pending,
+            "parts": parts,
+            "chart": {"source": source, "name": chart.name, "version": chart.version, "path": str(chart.path or "")},
+            "values": merged,
+            "images_missing": [
+                {"name": image.name, "part": image.part, "program": image.program, "tag": wanted[image.name].tag}
+                for image in images.IMAGES
+                if image.name in missing
+            ],
+            "crds_needed": not crds.current,
+            "crds_content": content,
+            "helm_needed": bool(why or recover or newest is None),
+            "recover": recover,
+            "recover_revision": recover_to,
+            "deployed_revision": newest.revision if newest and newest.status == "deployed" else recover_to,
+            "verified": bool(newest and newest.verified),
+            "release_exists": newest is not None,
+            "grafana": grafana,
+            "grafana_secret": values.grafana_secret(given) if grafana else "",
+            "grafana_secret_made": bool(grafana and not given["monitoring_grafana_admin_secret"]),
+            "server_version": access.version,
+            "rows": self._rows(cluster, source, chart, grafana, grafana_missing, scraped),
+            "diff": _diff(newest, merged, chart, pending),
+        }
+
+    def _choose(self, history: helm.History) -> tuple[Chart, str]:
+        """The chart, and which of both it is. `auto` asks once, for the first install, and then keeps what is there."""
+        given = self._given
+        metadata = yaml.safe_load((EMBEDDED / "Chart.yaml").read_text(encoding="utf-8"))
+        embedded = Chart(str(metadata["name"]), str(metadata["version"]), EMBEDDED)
+        source = Source(
+            ref=str(given["monitoring_chart_ref"]),
+            version=str(given["monitoring_chart_version"]),
+            cache=Path(str(given["monitoring_cache_dir"])) / "charts",
+            username=str(given["monitoring_chart_username"] or ""),
+            password=str(given["monitoring_chart_password"] or ""),
+            probe_seconds=float(given["monitoring_chart_probe_timeout_seconds"]),
+        )
+        upstream = Chart.of(source)
+        choice = given["monitoring_chart_source"]
+        if choice == "auto":
+            newest = history.newest
+            if newest is not None:
+                choice = "embedded" if newest.chart_name == embedded.name else "upstream"
+            else:
+                choice = "upstream" if upstream.path or source.answers() else "embedded"
+        return (embedded, "embedded") if choice == "embedded" else (upstream, "upstream")
+
+    def _grafana(self, history: helm.History, embedded: bool) -> tuple[bool, str]:
+        """Whether Grafana is installed, and if not by a person's choice, why not."""
+        given = self._given
+        choice = given["monitoring_grafana"]
+        required = bool(given["monitoring_grafana_required"])
+        if required and choice == "disabled":
+            self._refuse("monitoring_grafana_required", "it is true, but monitoring_grafana is 'disabled'")
+        if choice != "auto":
+            return choice == "enabled", ""
+        if not embedded or given["monitoring_grafana_image"]:
+            return True, ""
+        newest = history.newest
+        if newest is not None:
+            there = bool((newest.values.get("grafana") or {}).get("enabled"))
+        else:
+            there = Source.registry_answers(
+                "registry-1.docker.io", float(given["monitoring_chart_probe_timeout_seconds"])
+            )
+        if required and not there:
+            self._refuse("monitoring_grafana_required", f"it is true, but Grafana can't be installed: {NO_GRAFANA}")
+        return there, "" if there else NO_GRAFANA
+
+    def _scraped(self, cluster: Cluster) -> dict[str, bool]:
+        choice = str(self._given["monitoring_control_plane"])
+        if choice == "auto":
+            return live.listening(cluster)
+        return dict.fromkeys(values.CONTROL_PLANE, choice == "scraped")
+
+    def _crd_content(self, embedded: bool, chart: Chart) -> str:
+        text = images.fingerprint(GO, "prometheus-operator") if embedded else f"{chart.name}-{chart.version}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _why(self, history: helm.History, chart: Chart, embedded: bool, merged: Mapping[str, Any]) -> list[str]:
+        """Why helm has something to do."""
+        newest = history.newest
+        release = self._given["monitoring_release"]
+        if newest is None or newest.status == "uninstalled":
+            return [f"release {release} is installed (chart {chart.name} {chart.version})"]
+        why = []
+        if embedded and newest.chart_name == chart.name:
+            differs = helm.chart_differs(newest, EMBEDDED)
+            if differs:
+                why.append(f"release {release} is upgraded: {differs}")
+        elif (newest.chart_name, newest.chart_version) != (chart.name, chart.version):
+            why.append(
+                f"release {release} is upgraded: chart {newest.chart_name} {newest.chart_version} becomes "
+                f"{chart.name} {chart.version}"
+            )
+        if not helm.same_values(newest.values, merged):
+            changed = ", ".join(_paths(newest.values, merged)[:8])
+            why.append(f"release {release} is upgraded: values have changed ({changed})")
+        return why
+
+    def _check_cluster(self, cluster: Cluster, grafana: bool) -> None:
+        """What the values refer to must be there. All that is missing is said at once."""
+        given = self._given
+        found = []
+        volumes = [
+            name
+            for name in (
+                "monitoring_storage_size",
+                "monitoring_alertmanager_storage_size",
+                "monitoring_grafana_storage_size",
+            )
+            if given[name]
+        ]
+        if volumes:
+            problem = live.storage_class_problem(cluster, str(given["monitoring_storage_class"]))
+            if problem:
+                found.append(self._sentence("monitoring_storage_class", problem))
+        wanted = [
+            ("monitoring_receivers", str(item["secret"]), str(item.get("key") or ""))
+            for item in given["monitoring_receivers"]
+            if item.get("secret")
+        ]
+        if grafana and given["monitoring_grafana_admin_secret"]:
+            name = str(given["monitoring_grafana_admin_secret"])
+            wanted += [("monitoring_grafana_admin_secret", name, key) for key in ("admin-user", "admin-password")]
+        wanted += [("monitoring_image_pull_secrets", str(name), "") for name in given["monitoring_image_pull_secrets"]]
+        for variable, text in live.missing_secrets(cluster, given["monitoring_namespace"], wanted):
+            found.append(self._sentence(variable, text))
+        if found:
+            raise Refused("\n".join(dict.fromkeys(found)))
+
+    def _check_schema(self, embedded: bool, merged: Mapping[str, Any]) -> None:
+        """The embedded chart's schema, before anything is changed; Helm checks any other chart's own."""
+        if not embedded:
+            return
+        try:
+            import jsonschema
+        except ImportError:
+            return
+        schema = json.loads((EMBEDDED / "values.schema.json").read_bytes())
+        errors = sorted(
+            jsonschema.Draft7Validator(schema).iter_errors(merged), key=lambda error: list(map(str, error.path))
+        )
+        if errors:
+            texts = [f"{'.'.join(map(str, error.absolute_path)) or 'the top'}: {error.message}" for error in errors[:5]]
+            self._refuse("monitoring_values", f"the chart's schema refuses {'; '.join(texts)}")
+
+    def _rows(
+        self,
+        cluster: Cluster,
+        source: str,
+        chart: Chart,
+        grafana: bool,
+        grafana_missing: str,
+        scraped: Mapping[str, bool],
+    ) -> dict[str, str]:
+        """Rows of the closing table."""
+        given = self._given
+        namespace, release = given["monitoring_namespace"], given["monitoring_release"]
+        forward = (
+            f"kubectl --kubeconfig {given['monitoring_kubeconfig']} --context {given['monitoring_context']} "
+            f"-n {namespace} port-forward service/"
+        )
+        rows = {}
+        for number, (name, (service, port, local)) in enumerate(values.services(release).items(), start=12):
+            if name == "Grafana" and not grafana:
+                continue
+            host = given[f"monitoring_{name.lower()}_host"]
+            address = f"{'https' if given['monitoring_ingress_tls_secret'] else 'http'}://{host}/" if host else ""
+            if not address and given["monitoring_service_type"] == "LoadBalancer":
+                address = live.load_balancer(cluster, namespace, service, port)
+            ports = str(local) if local == port else f"{local}:{port}"
+            rows[f"{number} {name}"] = address or f"http://localhost:{local}/ after: {forward}{service} {ports}"
+        if grafana:
+            rows["15 Grafana password"] = (
+                f"kubectl --kubeconfig {given['monitoring_kubeconfig']} --context {given['monitoring_context']} -n {namespace} "
+                f"get secret {values.grafana_secret(given)} -o jsonpath='{{.data.admin-password}}' | base64 -d"
+            )
+        elif grafana_missing:
+            rows["90 Grafana: not installed"] = grafana_missing
+        where = "the embedded chart" if source == "embedded" else given["monitoring_chart_ref"]
+        rows["31 Monitoring"] = f"{chart.name} {chart.version} from {where}"
+        silent = [name for name, wanted in scraped.items() if not wanted]
+        if silent and given["monitoring_control_plane"] == "auto":
+            rows["91 Not scraped"] = (
+                f"{', '.join(silent)}: not listening where Prometheus could reach them (on a managed cluster that can't be "
+                "changed; with kubeadm, set their bind-address)"
+            )
+        return rows
+
+
+def grafana_image(reference: str) -> dict[str, str]:
+    """registry/repository:tag or @digest as the charts' values."""
+    name, _, digest = reference.partition("@")
+    head, _, tail = name.rpartition("/")
+    last, _, tag = tail.partition(":")
+    registry, _, path = head.partition("/")
+    if not ("." in registry or ":" in registry or registry == "localhost"):
+        registry, path = "docker.io", head
+    return {"registry": registry, "repository": f"{path}/{last}".lstrip("/"), "tag": tag, "digest": digest}
+
+
+def _paths(left: Any, right: Any, path: str = "") -> list[str]:
+    """Where two values differ."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        keys = list(dict.fromkeys([*left, *right]))
+        return [
+            text
+            for key in keys
+            if key not in left or key not in right or not helm.same_values(left[key], right[key])
+            for text in _paths(left.get(key), right.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [path]
+
+
+def _diff(newest: helm.Release | None, merged: Mapping[str, Any], chart: Chart, pending: list[str]) -> dict[str, str]:
+    """The values before and after. They hold no secrets."""
+    if not pending:
+        return {}
+
+    def text(name: str, version: str, content: Mapping[str, Any]) -> str:
+        return f"# chart {name} {version}\n" + str(yaml.safe_dump(dict(content), sort_keys=True, width=120))
+
+    return {
+        "before_header": "values of the release",
+        "after_header": "values of the release",
+        "before": text(newest.chart_name, newest.chart_version, newest.values) if newest else "",
+        "after": text(chart.name, chart.version, merged),
+    }

@@ -1,0 +1,376 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the cluster says about monitoring: what can be scraped, who owns the CRDs, what is ready and what is not."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
+from ansible_collections.appgate.platform.plugins.module_utils.helm_release import Workload
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    AccessError,
+    ApiError,
+    Cluster,
+    Permission,
+    in_parallel,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
+
+#: What a CRD was made from, and by which release.
+CRD_CONTENT_LABEL = "appgate.platform/crds"
+CRD_OWNER_LABEL = "appgate.platform/release"
+CRD_PATH = resource_path("apiextensions.k8s.io/v1", "customresourcedefinitions")
+CRD_KINDS = (
+    "alertmanagerconfigs", "alertmanagers", "podmonitors", "probes", "prometheusagents", "prometheuses",
+    "prometheusrules", "scrapeconfigs", "servicemonitors", "thanosrulers",
+)  # fmt: skip
+CRD_NAMES = frozenset(f"{kind}.monitoring.coreos.com" for kind in CRD_KINDS)
+OPERATORS = "app.kubernetes.io/name in (prometheus-operator,kube-prometheus-stack-prometheus-operator)"
+#: On a namespace that the role has made, so that it may remove it.
+MADE_BY_ANNOTATION = "appgate.platform/created-by"
+#: The operator's kinds, and the StatefulSet that each becomes.
+CUSTOM = {"Prometheus": ("prometheuses", "prometheus-"), "Alertmanager": ("alertmanagers", "alertmanager-")}
+PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+POLL_SECONDS = 0.5
+#: Prometheus answers what it has loaded before it is ready: a first start may be unready for a moment longer.
+LOG_LINES = 8
+
+
+@dataclass(frozen=True)
+class Crds:
+    """The state of the operator's CRDs."""
+
+    current: bool
+    present: int
+    owner: str = ""
+
+
+def names(cluster: Cluster, path: str, query: Mapping[str, str]) -> set[str]:
+    """Names alone: a table without the objects. The whole CRDs are 4.5 MB."""
+    light = copy.copy(cluster)
+    light.headers = {**cluster.headers, "Accept": "application/json;as=Table;g=meta.k8s.io;v=v1"}
+    rows = light.call("GET", path, query={**query, "includeObject": "None"}).json().get("rows") or []
+    return {str(row["cells"][0]) for row in rows}
+
+
+def permissions(namespace: str) -> list[Permission]:
+    """What an install or upgrade does."""
+    wanted: list[Permission] = []
+
+    def add(group: str, resources: Iterable[str], verbs: Iterable[str], where: str = "") -> None:
+        wanted.extend(Permission(verb, group, resource, where) for resource in resources for verb in verbs)
+
+    write = ("get", "create", "patch", "delete")
+    add("", ("secrets",), ("list", *write), namespace)
+    add("", ("services", "configmaps", "serviceaccounts"), write, namespace)
+    add("apps", ("deployments", "daemonsets"), write, namespace)
+    add(
+        "monitoring.coreos.com",
+        ("prometheuses", "alertmanagers", "servicemonitors", "prometheusrules"),
+        write,
+        namespace,
+    )
+    add("", ("services",), write, "kube-system")
+    add("", ("namespaces",), ("get", "create"))
+    add("apiextensions.k8s.io", ("customresourcedefinitions",), ("list", "get", "create", "patch"))
+    add("rbac.authorization.k8s.io", ("clusterroles", "clusterrolebindings"), ("create", "patch"))
+    return wanted
+
+
+def crds(cluster: Cluster, namespace: str, release: str, content: str) -> Crds:
+    """Are the CRDs there, from this content, and nobody else's?"""
+    own = f"{namespace}.{release}"
+    selector = f"{CRD_CONTENT_LABEL}={content},{CRD_OWNER_LABEL}={own}"
+    current = names(cluster, CRD_PATH, {"labelSelector": selector}) & CRD_NAMES
+    if current == CRD_NAMES:
+        return Crds(True, len(current))
+    present = names(cluster, CRD_PATH, {}) & CRD_NAMES
+    if not present or len(names(cluster, CRD_PATH, {"labelSelector": f"{CRD_OWNER_LABEL}={own}"}) & CRD_NAMES):
+        return Crds(False, len(present))
+    return Crds(False, len(present), _crd_owner(cluster, sorted(present), namespace, release))
+
+
+def _crd_owner(cluster: Cluster, present: Sequence[str], namespace: str, release: str) -> str:
+    """Who has made CRDs that this role has not: another release of Helm, or a running operator."""
+    found = cluster.get(f"{CRD_PATH}/{present[0]}") or {}
+    metadata = found.get("metadata") or {}
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    owner = (annotations.get("meta.helm.sh/release-namespace"), annotations.get("meta.helm.sh/release-name"))
+    if owner[1] and owner != (namespace, release):
+        return f"Helm release {owner[1]} in namespace {owner[0]}"
+    if labels.get(CRD_OWNER_LABEL):
+        other, _, name = str(labels[CRD_OWNER_LABEL]).partition(".")
+        if cluster.get(resource_path("v1", "namespaces", "", other)):
+            return f"release {name} in namespace {other}"
+    answer = cluster.call("GET", resource_path("apps/v1", "deployments"), query={"labelSelector": OPERATORS}).json()
+    for item in answer.get("items") or []:
+        metadata = item["metadata"]
+        annotations = metadata.get("annotations") or {}
+        name = str(annotations.get("meta.helm.sh/release-name") or "")
+        if (metadata["namespace"], name) != (namespace, release):
+            what = f"Helm release {name}" if name else f"Deployment {metadata['name']}"
+            return f"{what} in namespace {metadata['namespace']}"
+    return ""
+
+
+def missing_secrets(cluster: Cluster, namespace: str, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """Of (variable, Secret, key): which is not there, and why. An empty key asks for the Secret alone."""
+
+    def look(item: tuple[str, str, str]) -> tuple[str, str] | None:
+        variable, name, key = item
+        secret = cluster.get(resource_path("v1", "secrets", namespace, name))
+        if secret is None:
+            return variable, f"Secret {name!r} isn't in namespace {namespace}: create it first"
+        keys = sorted(secret.get("data") or {})
+        if key and key not in keys:
+            return (
+                variable,
+                f"Secret {name!r} in namespace {namespace} has no key {key!r} (it has {', '.join(keys) or 'none'})",
+            )
+        return None
+
+    return [found for found in in_parallel(look, list(wanted)) if found]
+
+
+def storage_class_problem(cluster: Cluster, name: str) -> str:
+    """Why volumes of this class, or of the default one, can't be made."""
+    path = resource_path("storage.k8s.io/v1", "storageclasses")
+    items = cluster.call("GET", path).json().get("items") or []
+    known = sorted(str(item["metadata"]["name"]) for item in items)
+    if name:
+        return (
+            ""
+            if name in known
+            else f"{name!r} isn't a StorageClass of this cluster (known: {', '.join(known) or 'none'})"
+        )
+    default = "storageclass.kubernetes.io/is-default-class"
+    if any((item["metadata"].get("annotations") or {}).get(default) == "true" for item in items):
+        return ""
+    return f"it is empty, and the cluster has no default StorageClass (known: {', '.join(known) or 'none'})"
+
+
+def listening(cluster: Cluster) -> dict[str, bool]:
+    """Which parts of the control plane can be scraped: kubeadm lets them listen on 127.0.0.1 alone."""
+    query = {"labelSelector": "tier=control-plane"}
+    answer = cluster.call("GET", resource_path("v1", "pods", "kube-system"), query=query).json()
+    found = dict.fromkeys(("kube-controller-manager", "kube-scheduler", "etcd"), False)
+    node = ""
+    for pod in answer.get("items") or []:
+        component = str((pod["metadata"].get("labels") or {}).get("component"))
+        node = node or str((pod.get("spec") or {}).get("nodeName") or "")
+        container = ((pod.get("spec") or {}).get("containers") or [{}])[0]
+        command = [*(container.get("command") or []), *(container.get("args") or [])]
+        if component in found:
+            flag = "--listen-metrics-urls=" if component == "etcd" else "--bind-address="
+            value = next((str(word).removeprefix(flag) for word in command if str(word).startswith(flag)), "127.0.0.1")
+            found[component] = bool(re.sub(r"(https?://)?(127\.0\.0\.1|localhost|\[::1\]|::1)(:\d+)?,?", "", value))
+    found["kube-proxy"] = _kube_proxy(cluster, node)
+    return found
+
+
+def _kube_proxy(cluster: Cluster, node: str) -> bool:
+    """Ask a node's kube-proxy through the API server, which reaches it as Prometheus would."""
+    if not node:
+        nodes = cluster.call("GET", resource_path("v1", "nodes"), query={"limit": "1"}).json().get("items") or []
+        node = str(nodes[0]["metadata"]["name"]) if nodes else ""
+    if not node:
+        return False
+    try:
+        path = f"{resource_path('v1', 'nodes', '', f'{node}:10249')}/proxy/healthz"
+        return cluster.call("GET", path, timeout_seconds=2).status < 400
+    except (ApiError, AccessError):
+        return False
+
+
+# -- readiness ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """How far one workload is, and the objects that its pods hang on."""
+
+    workload: Workload
+    progress: rollout.Progress
+    selector: str = ""
+
+
+def states(cluster: Cluster, workloads: Sequence[Workload]) -> list[State]:
+    """Look at all workloads of a release once."""
+    return in_parallel(lambda item: _state(cluster, item), list(workloads))
+
+
+def _state(cluster: Cluster, workload: Workload) -> State:
+    subject = f"{workload.kind} {workload.name}"
+    if workload.kind not in CUSTOM:
+        live = cluster.get(resource_path("apps/v1", PLURALS[workload.kind], workload.namespace, workload.name))
+        if live is None:
+            return State(workload, rollout.Progress(False, f"{subject} is missing"))
+        return State(workload, rollout.progress(live), _selector(live))
+    plural, prefix = CUSTOM[workload.kind]
+    custom = cluster.get(resource_path("monitoring.coreos.com/v1", plural, workload.namespace, workload.name))
+    if custom is None:
+        return State(workload, rollout.Progress(False, f"{subject} is missing"))
+    conditions = {str(item.get("type")): item for item in (custom.get("status") or {}).get("conditions") or []}
+    reconciled = conditions.get("Reconciled") or {}
+    generation = int(custom["metadata"].get("generation") or 0)
+    if reconciled.get("status") == "False":
+        # The operator says why: a configuration that it refuses, for example.
+        reason = f"{reconciled.get('reason', '')}: {reconciled.get('message', '')}".strip(": ")
+        return State(workload, rollout.Progress(False, f"{subject} isn't accepted by the operator: {reason}"))
+    if int(reconciled.get("observedGeneration") or 0) < generation:
+        return State(workload, rollout.Progress(False, f"{subject} hasn't been seen by the operator"))
+    path = resource_path("apps/v1", "statefulsets", workload.namespace, f"{prefix}{workload.name}")
+    stateful_set = cluster.get(path)
+    if stateful_set is None:
+        return State(workload, rollout.Progress(False, f"{subject} has no StatefulSet yet"))
+    return State(workload, rollout.progress(stateful_set), _selector(stateful_set))
+
+
+def _selector(live: Mapping[str, Any]) -> str:
+    labels = ((live.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds: float) -> str:
+    """Wait until all is ready; an empty text, or the reason why it isn't and can't or didn't become so."""
+    end = time.monotonic() + timeout_seconds
+    refused_since = 0.0
+    while True:
+        found = states(cluster, workloads)
+        waiting = [item for item in found if not item.progress.done]
+        if not waiting:
+            return ""
+        now = time.monotonic()
+        failures = _failures(cluster, waiting)
+        if any(failure.hopeless for failure in failures) or any(item.progress.failed for item in waiting):
+            return _report(cluster, "can't become ready", waiting, failures)
+        refused = any("isn't accepted by the operator" in item.progress.text for item in waiting)
+        refused_since = (refused_since or now) if refused else 0.0
+        # The operator may meet an object before what it refers to, so its first word is not its last.
+        if refused and now - refused_since > min(15.0, timeout_seconds):
+            return _report(cluster, "can't become ready", waiting, failures)
+        if now > end:
+            return _report(cluster, f"isn't ready after {timeout_seconds:g} s", waiting, failures)
+        time.sleep(POLL_SECONDS)
+
+
+def _pods(cluster: Cluster, item: State) -> list[Mapping[str, Any]]:
+    if not item.selector:
+        return []
+    path = resource_path("v1", "pods", item.workload.namespace)
+    return list(cluster.call("GET", path, query={"labelSelector": item.selector}).json().get("items") or [])
+
+
+def _failures(cluster: Cluster, waiting: Iterable[State]) -> list[rollout.Failure]:
+    found: list[rollout.Failure] = []
+    for item in waiting:
+        for pod in _pods(cluster, item):
+            if not (pod.get("metadata") or {}).get("deletionTimestamp"):
+                found.extend(rollout.pod_failures(pod))
+    return found
+
+
+def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Sequence[rollout.Failure]) -> str:
+    namespace = waiting[0].workload.namespace
+    events: list[str] = []
+    logs: list[str] = []
+    pods = {failure.pod for failure in failures if failure.pod}
+    if pods:
+        answer = cluster.call("GET", resource_path("v1", "events", namespace)).json().get("items") or []
+        events = rollout.describe_events(
+            item for item in answer if (item.get("involvedObject") or {}).get("name") in pods
+        )
+    for failure in failures:
+        if failure.previous_logs and not logs:
+            logs = _logs(cluster, namespace, failure)
+    return rollout.report(
+        f"Monitoring in namespace {namespace} {what}.",
+        [
+            ("What is missing:", [item.progress.text for item in waiting]),
+            ("Why:", [failure.sentence() for failure in failures]),
+            ("Events:", events),
+            ("Last log lines:", logs),
+        ],
+    )
+
+
+def _logs(cluster: Cluster, namespace: str, failure: rollout.Failure) -> list[str]:
+    path = f"{resource_path('v1', 'pods', namespace, failure.pod)}/log"
+    for previous in ("true", "false"):
+        query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
+        try:
+            lines = cluster.call("GET", path, query=query).body.decode("utf-8", "replace").splitlines()
+        except (ApiError, AccessError):
+            continue
+        if lines:
+            return lines
+    return []
+
+
+def load_balancer(cluster: Cluster, namespace: str, name: str, port: int) -> str:
+    """Where a Service of type LoadBalancer answers."""
+    service = cluster.get(resource_path("v1", "services", namespace, name)) or {}
+    for entry in (((service.get("status") or {}).get("loadBalancer") or {}).get("ingress")) or []:
+        host = str(entry.get("hostname") or entry.get("ip") or "")
+        if host:
+            return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    return ""
+
+
+def secret_data(values: Mapping[str, str]) -> dict[str, str]:
+    """Values of a Secret."""
+    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+
+
+# -- removal -----------------------------------------------------------------------------------------------------
+
+
+def claims(cluster: Cluster, namespace: str, release: str) -> list[str]:
+    """Volumes with stored data: of Prometheus and Alertmanager (the operator labels them), and of Grafana."""
+    items = cluster.call("GET", resource_path("v1", "persistentvolumeclaims", namespace)).json().get("items") or []
+    found = []
+    for item in items:
+        labels = item["metadata"].get("labels") or {}
+        operator = labels.get("operator.prometheus.io/name") or labels.get("alertmanager")
+        if operator or labels.get("app.kubernetes.io/instance") == release:
+            found.append(str(item["metadata"]["name"]))
+    return sorted(found)
+
+
+def others(cluster: Cluster, namespace: str, release: str) -> list[str]:
+    """What in the namespace belongs to somebody else: it keeps the namespace."""
+    found = []
+    for version, plural in (
+        ("apps/v1", "deployments"),
+        ("apps/v1", "statefulsets"),
+        ("apps/v1", "daemonsets"),
+        ("batch/v1", "jobs"),
+        ("v1", "services"),
+        ("v1", "secrets"),
+    ):
+        for item in cluster.call("GET", resource_path(version, plural, namespace)).json().get("items") or []:
+            metadata = item["metadata"]
+            annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+            helms = annotations.get("meta.helm.sh/release-name") == release or (
+                item.get("type") == "helm.sh/release.v1" and labels.get("name") == release
+            )
+            own = str(metadata["name"]) == f"{release}-grafana-admin"
+            if not (
+                helms or own or labels.get("managed-by") == "prometheus-operator" or metadata.get("ownerReferences")
+            ):
+                found.append(f"{plural}/{metadata['name']}")
+    return found
+
+
+def own_namespace(cluster: Cluster, namespace: str) -> bool:
+    """Whether the role has made the namespace."""
+    found = cluster.get(resource_path("v1", "namespaces", "", namespace)) or {}
+    metadata = found.get("metadata") or {}
+    return bool((metadata.get("annotations") or {}).get(MADE_BY_ANNOTATION)) and not metadata.get("deletionTimestamp")

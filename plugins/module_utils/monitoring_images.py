@@ -1,0 +1,197 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded chart's images: one static program each, named by what it is made from, built only when it is missing.
+
+The name is known without the program: it is a hash of the part's go.mod and go.sum and of what is put around it. So an
+unchanged run asks the registry for six names and is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+    NO_REVISION,
+    Buildah,
+    ImageError,
+    forget_old,
+    fresh_directory,
+    locked,
+    machine,
+    normalize,
+    require_space,
+    short_hash,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import in_parallel
+
+#: Part of every tag. Raise it when this file builds something else from the same parts.
+RECIPE = "1"
+#: Built images that stay in the cache: two versions of each.
+KEPT = 12
+#: Certificates of Debian's ca-certificates, as an image needs them, else what the machine has.
+AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One program, and the part (role `sources`) that it comes from."""
+
+    name: str
+    part: str
+    program: str
+
+
+IMAGES = (
+    Image("prometheus-operator", "prometheus-operator", "prometheus-operator"),
+    Image("prometheus-config-reloader", "prometheus-operator", "prometheus-config-reloader"),
+    Image("prometheus", "prometheus", "prometheus"),
+    Image("alertmanager", "alertmanager", "alertmanager"),
+    Image("kube-state-metrics", "kube-state-metrics", "kube-state-metrics"),
+    Image("node-exporter", "node-exporter", "node_exporter"),
+)
+
+
+def fingerprint(go: Path, part: str) -> str:
+    """A part's identity: what decides its version and all that it is compiled from."""
+    texts = [(go / part / name).read_bytes() for name in ("go.mod", "go.sum")]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+def version(go: Path, part: str) -> str:
+    """The release of a part, such as v3.15.0; Prometheus' Go module has a numbering of its own."""
+    text = (go / part / "go.mod").read_text(encoding="utf-8")
+    modules = {"prometheus": "github.com/prometheus/prometheus", "alertmanager": "github.com/prometheus/alertmanager"}
+    match = re.search(rf"(?m)^\s*(?:require )?{re.escape(modules[part])} (v\S+)", text)
+    if not match:
+        raise ImageError(f"{go / part / 'go.mod'} requires no {modules[part]}: restore it from the repository.")
+    own = re.fullmatch(r"v0\.(\d)(\d\d)\.(\d+)", match.group(1)) if part == "prometheus" else None
+    return f"v{own.group(1)}.{int(own.group(2))}.{own.group(3)}" if own else match.group(1)
+
+
+def tag(go: Path, image: Image) -> str:
+    """The name of an image's content."""
+    return short_hash(
+        {"recipe": RECIPE, "part": fingerprint(go, image.part), "program": image.program, "machine": machine()}
+    )
+
+
+def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
+    """Where each image belongs."""
+    registry = str(given["monitoring_image_registry"])
+    return {
+        image.name: Delivery(
+            kind="registry",
+            name=f"monitoring/{image.name}",
+            tag=tag(go, image),
+            registry=registry,
+            registry_pull=str(given["monitoring_image_registry_pull"] or registry),
+            plain_http=bool(given["monitoring_image_registry_plain_http"]),
+            authfile=str(given["monitoring_image_registry_authfile"] or ""),
+            username=str(given["monitoring_image_registry_username"] or ""),
+            password=str(given["monitoring_image_registry_password"] or ""),
+        )
+        for image in IMAGES
+    }
+
+
+def find(wanted: Mapping[str, Delivery]) -> dict[str, str | None]:
+    """The digest of each image in the registry, None where it is not there."""
+    try:
+        for delivery in wanted.values():
+            delivery.check()
+        return dict(zip(wanted, in_parallel(Delivery.find, list(wanted.values())), strict=True))
+    except ImageError as error:
+        raise named(error) from None
+
+
+def named(error: ImageError) -> ImageError:
+    """The same with this role's variables: the machinery is the image role's."""
+    return ImageError(re.sub(r"\bimage_(?=registry|timeout|min_free|cache_dir)", "monitoring_image_", str(error)))
+
+
+def as_values(wanted: Mapping[str, Delivery], found: Mapping[str, str | None]) -> dict[str, dict[str, str]]:
+    """The images as both the chart's values and a person in check mode want them: by digest, before that by tag."""
+    values = {}
+    for name, delivery in wanted.items():
+        host, _, prefix = delivery.registry_pull.partition("/")
+        digest = found.get(name) or ""
+        values[name] = {
+            "registry": host,
+            "repository": f"{prefix}/{delivery.name}" if prefix else delivery.name,
+            "tag": "" if digest else delivery.tag,
+            "digest": digest,
+        }
+    return values
+
+
+def build(
+    cache: Path, image: Image, program: Path, image_tag: str, *, timeout_seconds: float, min_free_mib: int
+) -> Path:
+    """Build an image into the cache, or find it there; gives its directory (skopeo's `dir:` form)."""
+    target = cache / "images" / image_tag
+    with locked(cache, timeout_seconds):
+        if (target / "manifest.json").is_file():
+            return target
+        require_space(cache, min_free_mib)
+        name = f"localhost/monitoring-build:{image_tag}"
+        with (
+            Buildah(cache, timeout_seconds) as buildah,
+            tempfile.TemporaryDirectory(dir=cache, prefix="context-") as scratch,
+        ):
+            lay_out(Path(scratch), image, program)
+            buildah.call(
+                f"Building the image {image.name}",
+                "bud",
+                "--format=docker",
+                "--isolation=chroot",
+                f"--timestamp={NO_REVISION.epoch}",
+                "--identity-label=false",
+                f"--file={scratch}/Containerfile",
+                f"--tag={name}",
+                scratch,
+            )
+            with fresh_directory(target) as directory:
+                buildah.call(f"Writing the image {image.name}", "push", "--quiet", name, f"dir:{directory}")
+                normalize(directory)
+            buildah.call("Tidying up", "rmi", "--force", name)
+        forget_old(cache / "images", target, KEPT)
+    return target
+
+
+def lay_out(context: Path, image: Image, program: Path) -> None:
+    """Exactly what goes into an image: the program, who runs it, whom it trusts, a place for temporary files."""
+    if not program.is_file():
+        raise ImageError(f"{program} is missing: run again, so that the role sources takes it anew.")
+    root = context / "rootfs"
+    for folder in ("bin", "etc/ssl/certs", "tmp"):
+        (root / folder).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    shutil.copyfile(program, root / "bin" / image.program)
+    (root / "bin" / image.program).chmod(0o755)
+    certificates = sorted(AUTHORITIES.glob("*.crt"))
+    bundle = b"".join(path.read_bytes() for path in certificates)
+    if not bundle and BUNDLE.is_file():
+        bundle = BUNDLE.read_bytes()
+    texts = {
+        "etc/ssl/certs/ca-certificates.crt": bundle,
+        "etc/passwd": b"root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+        "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+        "etc/nsswitch.conf": b"hosts: files dns\n",
+    }
+    for name, data in texts.items():
+        (root / name).write_bytes(data)
+        (root / name).chmod(0o644)
+    entry = json.dumps([f"/bin/{image.program}"])
+    (context / "Containerfile").write_text(
+        f"FROM scratch\nCOPY rootfs/ /\nUSER 65534:65534\nWORKDIR /tmp\nENTRYPOINT {entry}\n", encoding="utf-8"
+    )

@@ -1,0 +1,232 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the variables of the role `monitoring` must be, one by one and together. All mistakes are told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import is_dns_label, quantity
+
+_DURATION = re.compile(r"^(?=.)((\d+)y)?((\d+)w)?((\d+)d)?((\d+)h)?((\d+)m)?((\d+)s)?((\d+)ms)?$")
+_SIZE = re.compile(r"^\d+(\.\d+)?(B|KB|MB|GB|TB|PB|EB|KiB|MiB|GiB|TiB|PiB|EiB)$")
+_VERSION = re.compile(r"^v?\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)*$")
+_LABEL_NAME = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+_HOST = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_NUMBERS: dict[str, tuple[int, int]] = {
+    "monitoring_prometheus_replicas": (1, 100),
+    "monitoring_alertmanager_replicas": (1, 100),
+    "monitoring_scrape_interval_seconds": (1, 3600),
+    "monitoring_timeout_seconds": (10, 86400),
+    "monitoring_pending_wait_seconds": (0, 3600),
+    "monitoring_history_limit": (2, 100),
+}
+#: What a receiver of each type must say besides name and type. `secret` and `key` are where the secret part is.
+RECEIVERS: dict[str, tuple[str, ...]] = {
+    "slack": ("secret", "key", "channel"),
+    "email": ("to", "from", "smarthost"),
+    "pagerduty": ("secret", "key"),
+    "webhook": (),
+}
+_RECEIVER_KEYS = {
+    "name", "type", "secret", "key", "channel", "to", "from", "smarthost", "username", "require_tls", "url", "severities",
+    "send_resolved",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the variable to change, and why."""
+
+    variable: str
+    text: str
+
+
+def problems(values: Mapping[str, Any]) -> list[Problem]:
+    """Every mistake that shows without asking anybody."""
+    found: list[Problem] = []
+    for check in (_names, _numbers, _retention, _chart, _sizes, _labels, _hosts, _receivers, _values):
+        found.extend(check(values))
+    return found
+
+
+def removal_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """What matters for taking it all away again."""
+    return list(_names(values))
+
+
+def _names(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for variable, longest in (("monitoring_namespace", 63), ("monitoring_release", 53)):
+        value = values.get(variable)
+        if not is_dns_label(value) or len(str(value)) > longest:
+            yield Problem(
+                variable,
+                f"{value!r} isn't a name that Kubernetes and Helm take: at most {longest} of a-z, 0-9 and '-', "
+                "with a letter or digit at both ends",
+            )
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for variable, (least, most) in _NUMBERS.items():
+        value = values.get(variable)
+        if value is None:
+            continue
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            yield Problem(variable, f"{value!r} isn't a whole number")
+            continue
+        if not least <= number <= most:
+            yield Problem(variable, f"{number} isn't from {least} to {most}")
+
+
+def _retention(values: Mapping[str, Any]) -> Iterator[Problem]:
+    retention = values.get("monitoring_retention")
+    if not _DURATION.match(str(retention)):
+        example = f"{retention}d" if str(retention).isdigit() else "10d"
+        yield Problem(
+            "monitoring_retention",
+            f"{str(retention)!r} isn't a duration with a unit (y, w, d, h, m, s): write for example {example}",
+        )
+    size = str(values.get("monitoring_retention_size") or "")
+    if size and not _SIZE.match(size):
+        yield Problem("monitoring_retention_size", f"{size!r} isn't a size with a unit: write for example 8GiB")
+
+
+def _chart(values: Mapping[str, Any]) -> Iterator[Problem]:
+    version = values.get("monitoring_chart_version")
+    if not _VERSION.match(str(version)):
+        yield Problem(
+            "monitoring_chart_version",
+            f"{str(version)!r} isn't one exact version such as 88.5.3: a range or 'latest' would be another one tomorrow",
+        )
+    if not values.get("monitoring_chart_ref"):
+        yield Problem(
+            "monitoring_chart_ref", "it is empty: give oci://..., the https:// address of a chart repository, or a file"
+        )
+    if bool(values.get("monitoring_chart_username")) != bool(values.get("monitoring_chart_password")):
+        yield Problem(
+            "monitoring_chart_username", "only one of it and monitoring_chart_password is set: give both or neither"
+        )
+
+
+def _sizes(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for variable in (
+        "monitoring_storage_size",
+        "monitoring_alertmanager_storage_size",
+        "monitoring_grafana_storage_size",
+    ):
+        value = values.get(variable)
+        if not value:
+            continue
+        try:
+            good = quantity(value) >= 2**20
+        except ValueError:
+            good = False
+        if not good:
+            yield Problem(variable, f"{value!r} isn't a size of a volume such as 10Gi")
+    if values.get("monitoring_storage_class") and not any(
+        values.get(name)
+        for name in (
+            "monitoring_storage_size",
+            "monitoring_alertmanager_storage_size",
+            "monitoring_grafana_storage_size",
+        )
+    ):
+        yield Problem(
+            "monitoring_storage_class",
+            f"{values['monitoring_storage_class']!r} is given, but no volume is asked for: set monitoring_storage_size",
+        )
+
+
+def _labels(values: Mapping[str, Any]) -> Iterator[Problem]:
+    labels = values.get("monitoring_external_labels") or {}
+    for name, value in labels.items():
+        if not _LABEL_NAME.match(str(name)):
+            yield Problem("monitoring_external_labels", f"{name!r} isn't a label's name (letters, digits and _)")
+        if not isinstance(value, str):
+            yield Problem("monitoring_external_labels", f"{name} is {value!r}: a label's value is a text, so quote it")
+    for number, item in enumerate(values.get("monitoring_remote_write") or [], start=1):
+        if not isinstance(item, Mapping) or not str(item.get("url", "")).startswith(("http://", "https://")):
+            yield Problem("monitoring_remote_write", f"item {number} has no url that begins with http:// or https://")
+        elif re.search(r"//[^/]*:[^/]*@", str(item["url"])):
+            yield Problem(
+                "monitoring_remote_write",
+                f"the url of item {number} holds a password: use basicAuth with an existing Secret instead",
+            )
+
+
+def _hosts(values: Mapping[str, Any]) -> Iterator[Problem]:
+    names = [f"monitoring_{part}_host" for part in ("prometheus", "alertmanager", "grafana")]
+    for variable in names:
+        value = values.get(variable)
+        if value and not _HOST.match(str(value)):
+            yield Problem(variable, f"{value!r} isn't a host name")
+    for variable in ("monitoring_ingress_class", "monitoring_ingress_tls_secret"):
+        if values.get(variable) and not any(values.get(name) for name in names):
+            yield Problem(variable, f"it is set, but no Ingress is asked for: set one of {', '.join(names)}")
+
+
+def _receivers(values: Mapping[str, Any]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for number, item in enumerate(values.get("monitoring_receivers") or [], start=1):
+        variable = "monitoring_receivers"
+        if not isinstance(item, Mapping):
+            yield Problem(variable, f"item {number} must be a mapping with name and type")
+            continue
+        name = str(item.get("name") or "")
+        label = f"receiver {name!r}" if name else f"item {number}"
+        if not name or name == "null" or name in seen:
+            yield Problem(variable, f"{label} needs a name of its own (not 'null')")
+        seen.add(name)
+        kind = str(item.get("type"))
+        if kind not in RECEIVERS:
+            yield Problem(variable, f"{label} has the type {kind!r}; there are {', '.join(RECEIVERS)}")
+            continue
+        unknown = sorted(set(map(str, item)) - _RECEIVER_KEYS)
+        if unknown:
+            yield Problem(variable, f"{label} has {', '.join(unknown)}, which no receiver knows")
+        missing = [key for key in RECEIVERS[kind] if not item.get(key)]
+        if kind == "webhook" and not item.get("url") and not (item.get("secret") and item.get("key")):
+            missing.append("url (where it is no secret), or secret and key")
+        if kind == "email" and item.get("username") and not (item.get("secret") and item.get("key")):
+            missing.append("secret and key (of the password)")
+        if missing:
+            yield Problem(variable, f"{label} ({kind}) lacks {', '.join(missing)}")
+        url = str(item.get("url") or "")
+        if url and (kind != "webhook" or not url.startswith(("http://", "https://"))):
+            yield Problem(
+                variable,
+                f"{label}: url is for a webhook whose address is no secret, and begins with http:// or https://; "
+                "else name the Secret that holds it with secret and key",
+            )
+
+
+def _values(values: Mapping[str, Any]) -> Iterator[Problem]:
+    given = values.get("monitoring_values") or {}
+    for path, value in _walk(given, ()):
+        if (
+            path
+            and re.search(r"(?i)(password|secret_?key|token|api_url|routing_key|service_key)$", path[-1])
+            and isinstance(value, str)
+            and value
+        ):
+            yield Problem(
+                "monitoring_values",
+                f"{'.'.join(path)} would put a secret into the release, where many can read it: "
+                "keep it in a Secret and name that instead",
+            )
+
+
+def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _walk(value, (*path, str(key)))
+    elif isinstance(node, list):
+        for item in node:
+            yield from _walk(item, path)
+    else:
+        yield path, node

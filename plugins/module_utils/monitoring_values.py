@@ -1,0 +1,253 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""The role's variables as values of a chart. kube-prometheus-stack and the embedded chart take the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.appgate.platform.plugins.module_utils.helm_release import merge
+
+#: Where the operator mounts the Secrets that Alertmanager is given.
+SECRETS = "/etc/alertmanager/secrets"
+#: How the charts call what is scraped of the control plane.
+CONTROL_PLANE = {
+    "kube-controller-manager": "kubeControllerManager",
+    "kube-scheduler": "kubeScheduler",
+    "etcd": "kubeEtcd",
+    "kube-proxy": "kubeProxy",
+}
+
+
+def fullname(release: str) -> str:
+    """The start of the objects' names, as both charts make it."""
+    name = "kube-prometheus-stack"
+    return (release if name in release else f"{release}-{name}")[:26].rstrip("-")
+
+
+def subname(release: str, name: str) -> str:
+    """The name of a subchart's objects."""
+    return (release if name in release else f"{release}-{name}")[:63].rstrip("-")
+
+
+def services(release: str) -> dict[str, tuple[str, int, int]]:
+    """Service, its port, and the local port that people know, of each thing with an address."""
+    return {
+        "Prometheus": (f"{fullname(release)}-prometheus", 9090, 9090),
+        "Alertmanager": (f"{fullname(release)}-alertmanager", 9093, 9093),
+        "Grafana": (subname(release, "grafana"), 80, 3000),
+    }
+
+
+def build(
+    given: Mapping[str, Any],
+    *,
+    embedded: bool,
+    images: Mapping[str, Mapping[str, str]],
+    versions: Mapping[str, str],
+    scraped: Mapping[str, bool],
+    grafana: bool,
+) -> dict[str, Any]:
+    """All values of the release: the role's, and over them the person's."""
+    values: dict[str, Any] = {
+        "prometheus": {
+            "prometheusSpec": _prometheus(given),
+            **_entrance(given, "prometheus"),
+        },
+        "alertmanager": {
+            "config": alertmanager_config(given["monitoring_receivers"]),
+            "alertmanagerSpec": _alertmanager(given),
+            **_entrance(given, "alertmanager"),
+        },
+        "grafana": _grafana(given, grafana),
+        **{CONTROL_PLANE[name]: {"enabled": wanted} for name, wanted in scraped.items()},
+    }
+    pull_secrets = [{"name": name} for name in given["monitoring_image_pull_secrets"]]
+    if pull_secrets:
+        values["global"] = {"imagePullSecrets": pull_secrets}
+    special = _embedded(images, versions) if embedded else _upstream(given)
+    return merge(merge(values, special), given["monitoring_values"])
+
+
+def _prometheus(given: Mapping[str, Any]) -> dict[str, Any]:
+    own = not given["monitoring_select_all"]
+    spec: dict[str, Any] = {
+        "replicas": int(given["monitoring_prometheus_replicas"]),
+        "retention": str(given["monitoring_retention"]),
+        "scrapeInterval": f"{int(given['monitoring_scrape_interval_seconds'])}s",
+        "evaluationInterval": f"{int(given['monitoring_scrape_interval_seconds'])}s",
+        "externalLabels": {"cluster": str(given["monitoring_cluster_name"]), **given["monitoring_external_labels"]},
+        **{
+            f"{what}SelectorNilUsesHelmValues": own
+            for what in ("serviceMonitor", "podMonitor", "probe", "scrapeConfig", "rule")
+        },
+    }
+    if given["monitoring_retention_size"]:
+        spec["retentionSize"] = str(given["monitoring_retention_size"])
+    if given["monitoring_prometheus_resources"]:
+        spec["resources"] = given["monitoring_prometheus_resources"]
+    if given["monitoring_remote_write"]:
+        spec["remoteWrite"] = given["monitoring_remote_write"]
+    if given["monitoring_storage_size"]:
+        spec["storageSpec"] = _volume(given, given["monitoring_storage_size"])
+    return spec
+
+
+def _alertmanager(given: Mapping[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = {"replicas": int(given["monitoring_alertmanager_replicas"])}
+    secrets = sorted({str(item["secret"]) for item in given["monitoring_receivers"] if item.get("secret")})
+    if secrets:
+        spec["secrets"] = secrets
+    if given["monitoring_alertmanager_storage_size"]:
+        spec["storage"] = _volume(given, given["monitoring_alertmanager_storage_size"])
+    return spec
+
+
+def _volume(given: Mapping[str, Any], size: object) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": str(size)}},
+    }
+    if given["monitoring_storage_class"]:
+        spec["storageClassName"] = given["monitoring_storage_class"]
+    return {"volumeClaimTemplate": {"spec": spec}}
+
+
+def _entrance(given: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """How it is reached from outside."""
+    entrance: dict[str, Any] = {}
+    if given["monitoring_service_type"] != "ClusterIP":
+        entrance["service"] = {"type": given["monitoring_service_type"]}
+    host = given[f"monitoring_{part}_host"]
+    if host:
+        ingress: dict[str, Any] = {
+            "enabled": True,
+            "ingressClassName": given["monitoring_ingress_class"],
+            "annotations": given["monitoring_ingress_annotations"],
+            "hosts": [host],
+            "tls": [],
+        }
+        if part != "grafana":
+            ingress["paths"] = ["/"]
+        if given["monitoring_ingress_tls_secret"]:
+            ingress["tls"] = [{"hosts": [host], "secretName": given["monitoring_ingress_tls_secret"]}]
+        entrance["ingress"] = ingress
+    return entrance
+
+
+def grafana_secret(given: Mapping[str, Any]) -> str:
+    """The Secret with Grafana's administrator: the person's, or the one that the role makes."""
+    return str(given["monitoring_grafana_admin_secret"] or f"{given['monitoring_release']}-grafana-admin")
+
+
+def _grafana(given: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
+    if not wanted:
+        return {"enabled": False}
+    values: dict[str, Any] = {
+        "enabled": True,
+        "admin": {
+            "existingSecret": grafana_secret(given),
+            "userKey": "admin-user",
+            "passwordKey": "admin-password",
+        },
+        **_entrance(given, "grafana"),
+    }
+    if given["monitoring_grafana_storage_size"]:
+        values["persistence"] = {"enabled": True, "size": str(given["monitoring_grafana_storage_size"])}
+        if given["monitoring_storage_class"]:
+            values["persistence"]["storageClassName"] = given["monitoring_storage_class"]
+    return values
+
+
+def _embedded(images: Mapping[str, Mapping[str, str]], versions: Mapping[str, str]) -> dict[str, Any]:
+    def image(name: str) -> dict[str, str]:
+        return dict(images[name])
+
+    return {
+        "prometheusOperator": {
+            "image": image("prometheus-operator"),
+            "prometheusConfigReloader": {"image": image("prometheus-config-reloader")},
+        },
+        "prometheus": {"prometheusSpec": {"image": image("prometheus"), "version": versions["prometheus"]}},
+        "alertmanager": {"alertmanagerSpec": {"image": image("alertmanager"), "version": versions["alertmanager"]}},
+        "kube-state-metrics": {"image": image("kube-state-metrics")},
+        "prometheus-node-exporter": {"image": image("node-exporter")},
+    }
+
+
+def _upstream(given: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        # The role applies them itself: Helm never upgrades them.
+        "crds": {"enabled": False},
+        # Without webhooks no job has to make a certificate; the operator checks what it loads anyway.
+        "prometheusOperator": {"admissionWebhooks": {"enabled": False}, "tls": {"enabled": False}},
+        "grafana": {
+            "grafana.ini": {
+                "analytics": {
+                    "check_for_updates": False,
+                    "check_for_plugin_updates": False,
+                    "reporting_enabled": False,
+                },
+                "auth.anonymous": {"enabled": False},
+                "users": {"allow_sign_up": False},
+            },
+            "sidecar": {"dashboards": {"searchNamespace": "ALL", "folderAnnotation": "grafana_folder"}},
+        },
+    }
+    if given["monitoring_image_mirror"]:
+        values["global"] = {
+            "imageRegistry": given["monitoring_image_registry_pull"] or given["monitoring_image_registry"]
+        }
+    return values
+
+
+def alertmanager_config(receivers: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Alertmanager's configuration. A secret comes in as the path of a file, never as text."""
+    routes: list[dict[str, Any]] = [{"matchers": ['alertname = "Watchdog"'], "receiver": "null"}]
+    for item in receivers:
+        severities = [str(name) for name in item.get("severities") or ("critical", "warning")]
+        routes.append(
+            {"matchers": [f'severity =~ "{"|".join(severities)}"'], "receiver": str(item["name"]), "continue": True}
+        )
+    return {
+        "global": {"resolve_timeout": "5m"},
+        "route": {
+            "receiver": "null",
+            "group_by": ["cluster", "namespace", "alertname"],
+            "group_wait": "10s",
+            "group_interval": "1m",
+            "repeat_interval": "12h",
+            "routes": routes,
+        },
+        "inhibit_rules": [
+            {
+                "source_matchers": ['severity = "critical"'],
+                "target_matchers": ['severity =~ "warning|info"'],
+                "equal": ["cluster", "namespace", "alertname"],
+            },
+        ],
+        "receivers": [{"name": "null"}, *(_receiver(item) for item in receivers)],
+        "templates": ["/etc/alertmanager/config/*.tmpl"],
+    }
+
+
+def _receiver(item: Mapping[str, Any]) -> dict[str, Any]:
+    kind = str(item["type"])
+    file = f"{SECRETS}/{item['secret']}/{item['key']}" if item.get("secret") else ""
+    settings: dict[str, Any] = {"send_resolved": bool(item.get("send_resolved", True))}
+    if kind == "slack":
+        settings.update(api_url_file=file, channel=str(item["channel"]))
+    elif kind == "pagerduty":
+        settings.update(routing_key_file=file)
+    elif kind == "email":
+        settings.update(to=str(item["to"]), smarthost=str(item["smarthost"]))
+        settings["from"] = str(item["from"])
+        settings["require_tls"] = bool(item.get("require_tls", True))
+        if item.get("username"):
+            settings.update(auth_username=str(item["username"]), auth_password_file=file)
+    elif file:
+        settings.update(url_file=file)
+    else:
+        settings.update(url=str(item["url"]))
+    return {"name": str(item["name"]), f"{kind}_configs": [settings]}
