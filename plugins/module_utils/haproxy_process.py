@@ -111,6 +111,11 @@ class Haproxy:
             return None
         return parse_show_proc(answer.decode("utf-8", errors="replace"))
 
+    def has_failed_reload(self) -> bool:
+        """Whether the last reload failed, so that an old worker serves something else than the file says."""
+        processes = self.ask()
+        return processes is not None and processes.failed
+
     def _wait(self, done: Callable[[], bool], failure: str) -> None:
         end = self.clock() + self.timeout_seconds
         while not done():

@@ -16,7 +16,7 @@ author:
   - The Appgate platform authors
 options:
   state:
-    description: What should be. V(reloaded) also starts it.
+    description: What should be. V(reloaded) also starts it, and V(started) also repeats a reload that failed.
     type: str
     choices: [started, reloaded, stopped]
     default: started
@@ -82,8 +82,10 @@ def main() -> None:
     haproxy = Haproxy(**{key: value for key, value in module.params.items() if key != "state"})
     pids = haproxy.pids()
     if wanted == "started":
-        changed = not haproxy.is_ours(pids)
-        act = haproxy.start
+        # The file is unchanged after a failed reload, so nothing else would try again once the port is free.
+        retry = haproxy.is_ours(pids) and haproxy.has_failed_reload()
+        changed = retry or not haproxy.is_ours(pids)
+        act = haproxy.reload if retry else haproxy.start
     elif wanted == "reloaded":
         changed, act = True, haproxy.reload
     else:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
 import socketserver
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -379,9 +381,48 @@ def test_a_reload_that_fails_says_so_and_the_old_worker_stays(host: tuple[Haprox
         with pytest.raises(ProcessError, match="could not reload"):
             haproxy.reload()
         assert reachable(port)
+        assert haproxy.has_failed_reload()
+    # The port is free now, and the file says what it said.
+    haproxy.reload()
+    assert not haproxy.has_failed_reload()
+    assert reachable(taken)
     Path(haproxy.config).write_text(good)
     haproxy.reload()
     assert reachable(port)
+
+
+def test_started_repeats_a_reload_that_failed(host: tuple[Haproxy, int]) -> None:
+    haproxy, port = host
+    haproxy.start()
+    arguments = {"config": haproxy.config, "pid_file": haproxy.pid_file, "master_socket": haproxy.master_socket}
+
+    def started() -> dict[str, Any]:
+        module = ROLE.parents[1] / "plugins" / "modules" / "haproxy_process.py"
+        done = subprocess.run(
+            [sys.executable, module],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "binary": haproxy.binary, "state": "started"}}),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with Path(haproxy.config).open("a") as config:
+            config.write(f"\nfrontend other\n    bind 127.0.0.1:{taken}\n")
+        with pytest.raises(ProcessError, match="could not reload"):
+            haproxy.reload()
+        assert "could not reload" in started()["msg"]
+        assert reachable(port)
+    assert started()["changed"]
+    assert reachable(taken)
+    assert not started()["changed"]
 
 
 def test_one_that_was_started_without_a_master_is_taken_over(host: tuple[Haproxy, int]) -> None:
