@@ -39,7 +39,7 @@ def problems(
     """Every reason why this machine can't hold the cluster, each with its remedy; empty when it can."""
     found: list[str] = []
     checks: list[Callable[[], str | None]] = [
-        lambda: _operating_system(Path("/etc/os-release")),
+        lambda: operating_system_problem(Path("/etc/os-release")),
         lambda: _memory(proc / "meminfo", min_free_memory_mib),
         lambda: _disk(cluster.state_dir, min_free_disk_mib),
         lambda: _controllers(proc / "cgroups"),
@@ -81,7 +81,8 @@ def require_root() -> None:
         )
 
 
-def _operating_system(release: Path) -> str | None:
+def operating_system_problem(release: Path) -> str | None:
+    """Why the system that an os-release file describes can't be served, None when it can."""
     values = {}
     if release.exists():
         for line in release.read_text().splitlines():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,33 @@ def test_too_little_memory_is_refused_with_its_numbers(tmp_path: Path) -> None:
     found = preflight.problems(cluster(), min_free_memory_mib=1500, min_free_disk_mib=1, proc=tmp_path)
     assert any("Only 500 MiB of memory are free; cluster_min_free_memory_mib asks for 1500" in text for text in found)
     assert any("cgroup controllers memory are not enabled" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("release", "refused"),
+    [
+        ('ID=debian\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n', False),
+        ("ID=linuxmint\nID_LIKE=ubuntu\n", False),
+        ('ID=fedora\nPRETTY_NAME="Fedora Linux 44"\n', True),
+        ("", True),
+    ],
+)
+def test_only_debian_and_its_kin_are_served(release: str, refused: bool, tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text(release)
+    problem = preflight.operating_system_problem(tmp_path / "os-release")
+    assert bool(problem) == refused
+    if "Fedora" in release:
+        assert problem
+        assert "This machine runs Fedora Linux 44" in problem
+        assert "Use Debian or Ubuntu" in problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="trying a kernel feature needs root")
+def test_a_missing_kernel_feature_is_named_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(preflight.NETWORK_TRIALS, "flux_capacitor", "ip link add trial3 type flux_capacitor")
+    found = [text for text in preflight.kernel_problems(tmp_path) if "kernel does not offer" in text]
+    assert len(found) == 1
+    assert "flux_capacitor" in found[0]
+    assert "modprobe flux_capacitor" in found[0]
