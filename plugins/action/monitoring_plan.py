@@ -20,6 +20,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
+from ansible_collections.appgate.platform.plugins.module_utils import helm_drift
 from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
@@ -174,7 +175,7 @@ class ActionModule(ActionBase):
         if missing:
             pending.append(f"images are built and pushed: {', '.join(missing)}")
 
-        scraped = self._scraped(cluster)
+        scraped = self._scraped(cluster, history)
         merged = values.build(
             given,
             embedded=embedded,
@@ -211,12 +212,12 @@ class ActionModule(ActionBase):
         self._check_cluster(cluster, grafana)
         if why or not newest:
             self._check_schema(embedded, merged)
-        waiting = []
+        drifts: list[helm_drift.Drift] = []
         if newest is not None and newest.status == "deployed" and not why and not pending:
-            waiting = [
-                item.progress.text for item in live.states(cluster, newest.workloads()) if not item.progress.done
-            ]
-            pending.extend(waiting)
+            drifts = helm_drift.find(cluster, newest)
+            pending.extend(item.sentence() for item in drifts)
+            states = live.states(cluster, newest.workloads()) if not drifts else []
+            pending.extend(item.progress.text for item in states if not item.progress.done)
         parts = []
         if pending:
             wanted_parts = {"helm", *(image.part for image in images.IMAGES if image.name in missing)}
@@ -248,7 +249,7 @@ class ActionModule(ActionBase):
             "grafana_secret_made": bool(grafana and not given["monitoring_grafana_admin_secret"]),
             "server_version": access.version,
             "rows": self._rows(cluster, source, chart, grafana, grafana_missing, scraped),
-            "diff": _diff(newest, merged, chart, pending),
+            "diff": [item.diff() for item in drifts] or _diff(newest, merged, chart, why),
         }
 
     def _choose(self, history: helm.History) -> tuple[Chart, str]:
@@ -296,11 +297,16 @@ class ActionModule(ActionBase):
             self._refuse("monitoring_grafana_required", f"it is true, but Grafana can't be installed: {NO_GRAFANA}")
         return there, "" if there else NO_GRAFANA
 
-    def _scraped(self, cluster: Cluster) -> dict[str, bool]:
+    def _scraped(self, cluster: Cluster, history: helm.History) -> dict[str, bool]:
         choice = str(self._given["monitoring_control_plane"])
-        if choice == "auto":
-            return live.listening(cluster)
-        return dict.fromkeys(values.CONTROL_PLANE, choice == "scraped")
+        if choice != "auto":
+            return dict.fromkeys(values.CONTROL_PLANE, choice == "scraped")
+        # What was once scraped stays a target: one that is down for a moment is a case for an alert, not for an upgrade.
+        before = history.newest.values if history.newest is not None else {}
+        known = {name: (before.get(key) or {}).get("enabled") is True for name, key in values.CONTROL_PLANE.items()}
+        if all(known.values()):
+            return known
+        return {name: known[name] or found for name, found in live.listening(cluster).items()}
 
     def _crd_content(self, embedded: bool, chart: Chart) -> str:
         text = images.fingerprint(GO, "prometheus-operator") if embedded else f"{chart.name}-{chart.version}"
@@ -442,9 +448,9 @@ def _paths(left: Any, right: Any, path: str = "") -> list[str]:
     return [path]
 
 
-def _diff(newest: helm.Release | None, merged: Mapping[str, Any], chart: Chart, pending: list[str]) -> dict[str, str]:
+def _diff(newest: helm.Release | None, merged: Mapping[str, Any], chart: Chart, why: list[str]) -> dict[str, str]:
     """The values before and after. They hold no secrets."""
-    if not pending:
+    if not why:
         return {}
 
     def text(name: str, version: str, content: Mapping[str, Any]) -> str:

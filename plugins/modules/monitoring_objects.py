@@ -11,7 +11,7 @@ short_description: What Helm doesn't do for a monitoring release
 description:
   - V(prepared) makes the namespace, applies the operator's CRDs server-side (Helm never upgrades them, and the largest are
     too large for another way), and makes Grafana's administrator Secret if it is missing.
-  - V(ready) waits once for all workloads of the release, those of the operator's Prometheus and Alertmanager included, and
+  - V(ready) puts back what was changed by hand in the release's objects, then waits once for all workloads of the release, those of the operator's Prometheus and Alertmanager included, and
     fails with the container, the reason and the last log lines as soon as it is clear that they can't become ready.
   - V(removed) removes what C(helm uninstall) leaves.
 version_added: 0.1.0
@@ -102,7 +102,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.appgate.platform.plugins.module_utils import helm_chart, helm_release
+from ansible_collections.appgate.platform.plugins.module_utils import helm_chart, helm_drift, helm_release
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
@@ -201,10 +201,12 @@ def make_grafana_secret(cluster: Cluster, given: dict[str, Any]) -> list[str]:
 
 
 def await_ready(cluster: Cluster, given: dict[str, Any]) -> list[str]:
-    """Wait, and note on the release that it has been seen ready."""
+    """Put back what was changed by hand, wait, and note on the release that it has been seen ready."""
     newest = helm_release.read_history(cluster, given["namespace"], given["release"]).newest
     if newest is None:
         raise AccessError(f"There is no release {given['release']} in namespace {given['namespace']}.")
+    drifts = helm_drift.find(cluster, newest)
+    helm_drift.repair(cluster, newest, drifts)
     reason = live.await_ready(cluster, newest.workloads(), given["timeout_seconds"])
     if reason:
         raise AccessError(reason)
@@ -212,7 +214,7 @@ def await_ready(cluster: Cluster, given: dict[str, Any]) -> list[str]:
         path = resource_path("v1", "secrets", given["namespace"], helm_release.secret_name(newest))
         mark = {"metadata": {"annotations": {helm_release.VERIFIED_ANNOTATION: "true"}}}
         cluster.call("PATCH", path, mark, content_type=MERGE)
-    return []
+    return [item.sentence() for item in drifts]
 
 
 def delete(cluster: Cluster, path: str) -> bool:
