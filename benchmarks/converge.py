@@ -86,11 +86,16 @@ WORKS = (
     Work("unchanged", "app", "Unchanged", "`site.yml`", 5),
     Work("check", "app", "Unchanged, check mode", "`site.yml --check --diff`"),
     Work(
-        "kubectl-first", "hand", "By hand: first deploy", "`kubectl apply --server-side`, `rollout status`, a request"
+        "kubectl-first",
+        "hand",
+        "kubectl: first deploy, the node has the image",
+        "`kubectl apply --server-side`, `rollout status`, a request",
     ),
-    Work("kubectl-unchanged", "hand", "By hand: unchanged", "the same"),
-    Work("helm-first", "hand", "By hand: first deploy", "`helm upgrade --install --wait`, a request"),
-    Work("helm-unchanged", "hand", "By hand: unchanged", "the same"),
+    Work("kubectl-unchanged", "hand", "kubectl: unchanged", "the same"),
+    Work(
+        "helm-first", "hand", "Helm: first deploy, the node has the image", "`helm upgrade --install --wait`, a request"
+    ),
+    Work("helm-unchanged", "hand", "Helm: unchanged", "the same"),
 )
 
 
@@ -482,7 +487,7 @@ def spent(profile: Profile) -> list[str]:
         row("Python starts, Ansible is imported (`ansible-playbook --version`)", start),
         row("Inventory, playbooks and roles are read (`--list-tasks`, less the line above)", reading),
         *(row(f"Task: {name}", value) for name, value in sorted(shown.items(), key=lambda item: -item[1])),
-        row(f"{len(small)} tasks below 20 ms each", sum(small.values())),
+        row(f"Tasks below 20 ms each, together: {len(small)}", sum(small.values())),
         row("The rest: between the plays, and the end", whole - start - reading - sum(tasks.values())),
         row("**The whole run**, with the timing callback", whole),
     ]
@@ -513,7 +518,7 @@ def versions(bench: Bench) -> str:
 def plot(seconds: Mapping[str, Sequence[float]]) -> str:
     """Bars of the medians, with a line from the shortest to the longest run; SVG by hand, so that nothing is needed."""
     works = [work for work in WORKS if seconds.get(work.key)]
-    label, width, step, bar = 470, 420, 26, 14
+    label, width, step, bar = 340, 420, 26, 14
     longest = max(max(seconds[work.key]) for work in works)
     height = step * len(works) + 50
     parts = [
@@ -529,19 +534,13 @@ def plot(seconds: Mapping[str, Sequence[float]]) -> str:
         length = max(1.0, statistics.median(values) * scale)
         colour = "#9aa5b1" if work.group in ("hand", "floor") else "#2f6fb0"
         parts += [
-            f'<text x="{label - 8}" y="{top + 11}" text-anchor="end">{escape(plain(work))}</text>',
+            f'<text x="{label - 8}" y="{top + 11}" text-anchor="end">{escape(work.title)}</text>',
             f'<rect x="{label}" y="{top}" width="{length:.1f}" height="{bar}" fill="{colour}"/>',
             f'<line x1="{label + min(values) * scale:.1f}" x2="{label + max(values) * scale:.1f}" '
             f'y1="{top + bar / 2}" y2="{top + bar / 2}" stroke="black"/>',
             f'<text x="{label + max(length, max(values) * scale) + 6:.1f}" y="{top + 11}">{middle(values)}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def plain(work: Work) -> str:
-    """A line's name without Markdown, short enough for the plot."""
-    program = work.key.partition("-")[0]
-    return f"{work.title} ({program})" if work.group == "hand" else work.title
 
 
 def write(section: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> None:
@@ -606,11 +605,13 @@ def main() -> int:
         print("No round was finished.", file=sys.stderr)
         return 1
     minutes = (time.monotonic() - began) / 60
+    others = load_before > (os.cpu_count() or 1) / 2
+    busy = " Others were at work on it: on an idle machine all of this is faster." if others else ""
     section = [
         f"Measured on {datetime.date.today().isoformat()} by `python benchmarks/converge.py --runs {chosen.runs}`: "
         f"{done} rounds in {minutes:.0f} minutes.",
         "",
-        f"- Machine: {machine()}; load {load_before:.1f} before.",
+        f"- Machine: {machine()}; load {load_before:.1f} before.{busy}",
         f"- Versions: {stated}.",
         "",
         *results(bench.seconds),
