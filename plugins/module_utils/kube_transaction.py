@@ -226,6 +226,7 @@ class Transaction:
         self.cluster = cluster
         self.settings = settings
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._groups: set[str] = set()
         self._http = urllib3.PoolManager(retries=False)
 
     # -- entry points --------------------------------------------------------------------------------------------
@@ -312,6 +313,7 @@ class Transaction:
         description: str,
     ) -> Outcome:
         settings = self.settings
+        self._require_ground(wanted, namespace)
         current = _latest(history, DEPLOYED)
         plan = self._plan(wanted, self._candidates(history), namespace is not None)
         self._refuse(plan)
@@ -353,7 +355,8 @@ class Transaction:
             namespace: Future[Manifest | None] = pool.submit(self._namespace)
             history: Future[list[Revision]] = pool.submit(self._history)
             self.cluster.require([*permissions, *self._record_permissions()])
-            outcome.network_policy_engine = policy_engine(groups.result())
+            self._groups = groups.result()
+            outcome.network_policy_engine = policy_engine(self._groups)
             found = namespace.result()
             if found is not None and _is_terminating(found):
                 self._sit_out(found)
@@ -376,6 +379,33 @@ class Transaction:
             f"Namespace {settings.namespace} of context {self.cluster.entry.context!r} is being deleted "
             f"(since {since}), so nothing can be made in it. Run again when it is gone, or use another one.{why}"
         )
+
+    def _require_ground(self, wanted: Sequence[Manifest], namespace: Manifest | None) -> None:
+        """Stop where the objects have nothing to stand on. Check mode goes on: an earlier play may be going to make it."""
+        settings, context = self.settings, self.cluster.entry.context
+        if settings.check_mode:
+            return
+        lacking: dict[str, set[str]] = {}
+        for manifest in wanted:
+            if self._is_unknown(manifest):
+                lacking.setdefault(str(manifest["apiVersion"]), set()).add(str(manifest["kind"]))
+        if lacking:
+            kinds = "; ".join(f"{', '.join(sorted(found))} of {version}" for version, found in sorted(lacking.items()))
+            raise TransactionError(
+                f"The cluster of context {context!r} does not know {kinds}: its CustomResourceDefinitions are not "
+                f"installed. Install what brings them first; nothing was changed."
+            )
+        if namespace is None and not any(manifest["kind"] == "Namespace" for manifest in wanted):
+            raise TransactionError(
+                f"Namespace {settings.namespace} does not exist in context {context!r}, and {settings.release} is not "
+                "to make it. Make it first, or name another one; nothing was changed."
+            )
+
+    def _is_unknown(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the cluster lacks the API group of an object."""
+        group = str(manifest["apiVersion"]).rpartition("/")[0]
+        # The groups of Kubernetes itself are always there, and apps and batch have no dot.
+        return "." in group and not group.endswith(".k8s.io") and group not in self._groups
 
     # -- plan ----------------------------------------------------------------------------------------------------
 
@@ -436,6 +466,10 @@ class Transaction:
     def _dry_run(self, manifest: Manifest, namespace_exists: bool) -> _Planned:
         identity = objects.object_id(manifest)
         path = self._path(identity)
+        if self._is_unknown(manifest):  # in check mode only: `_require_ground` has refused it otherwise
+            change = Change(identity, "create", {}, objects.essence(manifest), objects.base_name(manifest))
+            warning = f"{identity.kind} could not be validated: the cluster does not know {identity.api_version} yet"
+            return _Planned(identity, path, manifest, None, change, warnings=(warning,))
         if identity.namespace and not namespace_exists:
             return self._dry_run_without_namespace(manifest, identity, path)
         live = self.cluster.get(path)
@@ -444,7 +478,10 @@ class Transaction:
         try:
             answer = self._patch(path, effective, dry_run=True)
         except ApiError as error:
-            planned.refusal = error.message
+            missing = error.status == 404 and not error.details
+            planned.refusal = (
+                f"the cluster does not know this kind of {identity.api_version}" if missing else error.message
+            )
             return planned
         planned.warnings = answer.warnings
         before, after = objects.essence(live), objects.essence(answer.json())
