@@ -110,10 +110,15 @@ def prometheus_rules(place: Place, groups: Sequence[Group]) -> list[Manifest]:
     ]
 
 
-def read_dashboards(directories: Sequence[Path], left_out: Sequence[str] = ()) -> dict[str, str]:
-    """The text of each dashboard by its file's name, checked."""
+def read_dashboards(
+    directories: Sequence[Path], left_out: Sequence[str] = (), taken: Path | None = None
+) -> dict[str, str]:
+    """The text of each dashboard by its file's name, checked; `taken` holds those whose names and uids are in use."""
     found: dict[str, str] = {}
     uids: dict[str, str] = {}
+    in_use = sorted(taken.glob("*.json")) if taken else []
+    for path in in_use:
+        uids[examine(path)[1]] = str(path)
     problems: list[str] = []
     for directory in directories:
         files = sorted(directory.glob("*.json")) if directory.is_dir() else []
@@ -126,7 +131,7 @@ def read_dashboards(directories: Sequence[Path], left_out: Sequence[str] = ()) -
             problem, uid = examine(path)
             if problem:
                 problems.append(f"{path}: {problem}.")
-            elif name in found:
+            elif name in found or name in [other.stem for other in in_use]:
                 problems.append(f"{path}: there is a dashboard file of this name already. Rename it.")
             elif uid in uids:
                 problems.append(f"{path}: uid {uid!r} is that of {uids[uid]}. Give each dashboard a uid of its own.")

@@ -60,7 +60,7 @@ def metric(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def extra(*metrics: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def added(*metrics: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A catalog that adds to the project's own."""
     return {
         "version": 1,

@@ -1,2 +1,0 @@
-# Copyright: the Appgate platform authors
-# SPDX-License-Identifier: Apache-2.0
