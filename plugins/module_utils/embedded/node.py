@@ -163,7 +163,7 @@ class RunningNode:
         wait_for(
             f"the init of node {self.node.name} to start",
             lambda: self.pid() is not None or launched.poll() is not None,
-            20,
+            60,
             interval_seconds=0.02,
             explain=lambda: f"Its log {self.directory / 'init.log'} ends: {last_lines(self.directory / 'init.log')}",
         )
@@ -178,7 +178,7 @@ class RunningNode:
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            wait_for(f"node {self.node.name} to end", lambda: self.pid() is None, 30, interval_seconds=0.02)
+            wait_for(f"node {self.node.name} to end", lambda: self.pid() is None, 120, interval_seconds=0.02)
         return self.remove_remains() or pid is not None
 
     def remove_remains(self) -> bool:
@@ -267,7 +267,7 @@ def remove_cgroup(directory: Path) -> None:
                 return False  # a process is still ending
             return True
 
-        wait_for(f"the processes of cgroup {path} to end", removed, 15, interval_seconds=0.02)
+        wait_for(f"the processes of cgroup {path} to end", removed, 120, interval_seconds=0.02)
 
 
 def write_file(path: Path, text: str, mode: int) -> None:
