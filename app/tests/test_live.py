@@ -177,11 +177,9 @@ def test_term_lets_a_slow_request_finish(start: Callable[..., Server]) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         slow = pool.submit(server.get, "/slow")
         wait_for(lambda: server.sample("appgate_http_requests_in_flight") == 2)
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert slow.result() == (200, "slow but whole")
         assert server.process.wait(timeout=10) == 0
-    assert time.monotonic() - began < 5
 
 
 def test_the_directory_of_a_running_server_is_left_alone(start: Callable[..., Server], tmp_path: Path) -> None:
