@@ -26,7 +26,7 @@ from ansible_collections.appgate.platform.plugins.module_utils import monitoring
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_inputs as inputs
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values as values
-from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source
+from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source, local, stage
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
@@ -201,7 +201,7 @@ class ActionModule(ActionBase):
         if not crds.current:
             pending.append(f"{len(live.CRD_NAMES)} CRDs are {'brought up to date' if crds.present else 'made'}")
 
-        why = self._why(history, chart, embedded, merged)
+        why = self._why(history, chart, merged)
         recover, recover_to = history.recovery()
         newest = history.newest
         if recover:
@@ -224,7 +224,9 @@ class ActionModule(ActionBase):
             if embedded and not crds.current:
                 wanted_parts.add("prometheus-operator")
             parts = sorted(wanted_parts)
-            if not embedded and (why or recover or not crds.current):
+            if embedded:
+                stage(EMBEDDED, chart)
+            elif why or recover or not crds.current:
                 chart = chart.fetched()
         return {
             "pending": pending,
@@ -255,8 +257,7 @@ class ActionModule(ActionBase):
     def _choose(self, history: helm.History) -> tuple[Chart, str]:
         """The chart, and which of both it is. `auto` asks once, for the first install, and then keeps what is there."""
         given = self._given
-        metadata = yaml.safe_load((EMBEDDED / "Chart.yaml").read_text(encoding="utf-8"))
-        embedded = Chart(str(metadata["name"]), str(metadata["version"]), EMBEDDED)
+        embedded = local(EMBEDDED, Path(str(given["monitoring_cache_dir"])) / "charts")
         source = Source(
             ref=str(given["monitoring_chart_ref"]),
             version=str(given["monitoring_chart_version"]),
@@ -312,18 +313,14 @@ class ActionModule(ActionBase):
         text = images.fingerprint(GO, "prometheus-operator") if embedded else f"{chart.name}-{chart.version}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _why(self, history: helm.History, chart: Chart, embedded: bool, merged: Mapping[str, Any]) -> list[str]:
+    def _why(self, history: helm.History, chart: Chart, merged: Mapping[str, Any]) -> list[str]:
         """Why helm has something to do."""
         newest = history.newest
         release = self._given["monitoring_release"]
         if newest is None or newest.status == "uninstalled":
             return [f"release {release} is installed (chart {chart.name} {chart.version})"]
         why = []
-        if embedded and newest.chart_name == chart.name:
-            differs = helm.chart_differs(newest, EMBEDDED)
-            if differs:
-                why.append(f"release {release} is upgraded: {differs}")
-        elif (newest.chart_name, newest.chart_version) != (chart.name, chart.version):
+        if (newest.chart_name, newest.chart_version) != (chart.name, chart.version):
             why.append(
                 f"release {release} is upgraded: chart {newest.chart_name} {newest.chart_version} becomes "
                 f"{chart.name} {chart.version}"
@@ -397,15 +394,15 @@ class ActionModule(ActionBase):
             f"-n {namespace} port-forward service/"
         )
         rows = {}
-        for number, (name, (service, port, local)) in enumerate(values.services(release).items(), start=12):
+        for number, (name, (service, port, forwarded)) in enumerate(values.services(release).items(), start=12):
             if name == "Grafana" and not grafana:
                 continue
             host = given[f"monitoring_{name.lower()}_host"]
             address = f"{'https' if given['monitoring_ingress_tls_secret'] else 'http'}://{host}/" if host else ""
             if not address and given["monitoring_service_type"] == "LoadBalancer":
                 address = live.load_balancer(cluster, namespace, service, port)
-            ports = str(local) if local == port else f"{local}:{port}"
-            rows[f"{number} {name}"] = address or f"http://localhost:{local}/ after: {forward}{service} {ports}"
+            ports = str(forwarded) if forwarded == port else f"{forwarded}:{port}"
+            rows[f"{number} {name}"] = address or f"http://localhost:{forwarded}/ after: {forward}{service} {ports}"
         if grafana:
             rows["15 Grafana password"] = (
                 f"kubectl --kubeconfig {given['monitoring_kubeconfig']} --context {given['monitoring_context']} -n {namespace} "

@@ -8,11 +8,13 @@ Helm could fetch it, but not say in one sentence what is wrong, and a password w
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 import tempfile
 import urllib.error
@@ -106,6 +108,44 @@ class Chart:
                 "or an address that begins with oci:// or https://."
             )
         return dataclasses.replace(self, path=fetch(self.source))
+
+
+def local(directory: Path, cache: Path) -> Chart:
+    """A chart of this tree, with a hash of its content in its version: Helm and its module compare nothing else of it."""
+    digest = hashlib.sha256()
+    for name in contents(directory):
+        digest.update(f"{name}\0".encode() + (directory / name).read_bytes() + b"\0")
+    metadata = read_metadata(directory)
+    version = f"{metadata['version']}+{digest.hexdigest()[:12]}"
+    return Chart(str(metadata["name"]), version, cache / f"{metadata['name']}-{version}")
+
+
+def contents(directory: Path) -> list[str]:
+    """The files that decide what a chart installs."""
+    files = [path for folder in ("templates", "files") for path in (directory / folder).rglob("*") if path.is_file()]
+    files += [
+        path for name in ("Chart.yaml", "values.yaml", "values.schema.json") if (path := directory / name).is_file()
+    ]
+    return sorted(path.relative_to(directory).as_posix() for path in files)
+
+
+def stage(directory: Path, chart: Chart) -> None:
+    """Put a chart of this tree where `local` says, under the version that it says."""
+    target = chart.path
+    if target is None or target.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        copy = Path(scratch) / "chart"
+        for name in contents(directory):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(directory / name, copy / name)
+        text = (copy / "Chart.yaml").read_text(encoding="utf-8")
+        text = re.sub(r"(?m)^version: .*$", f"version: {chart.version}", text)
+        (copy / "Chart.yaml").write_text(text, encoding="utf-8")
+        with contextlib.suppress(OSError):
+            # Another host of the same run may have been faster.
+            copy.rename(target)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

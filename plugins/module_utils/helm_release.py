@@ -15,9 +15,8 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -172,56 +171,6 @@ def read_history(cluster: Cluster, namespace: str, release: str) -> History:
 def secret_name(release: Release) -> str:
     """The Secret in which Helm keeps a revision."""
     return f"sh.helm.release.v1.{release.name}.v{release.revision}"
-
-
-def chart_differs(release: Release, directory: Path) -> str:
-    """Why a release isn't made from the chart in this directory; an empty text where it is."""
-    local = read_chart(directory)
-    stored = stored_chart(release)
-    if local["version"] != stored["version"] or local["name"] != stored["name"]:
-        return f"chart {stored['name']} {stored['version']} becomes {local['name']} {local['version']}"
-    for part in ("values", "schema", "files"):
-        if local[part] != stored[part]:
-            return f"the chart's {part} have changed"
-    return ""
-
-
-def read_chart(directory: Path) -> dict[str, Any]:
-    """A chart's content as far as it decides what is installed."""
-    metadata = yaml.safe_load((directory / "Chart.yaml").read_text(encoding="utf-8"))
-    schema = directory / "values.schema.json"
-    files = {}
-    for folder in ("templates", "files"):
-        for path in sorted((directory / folder).rglob("*")):
-            if path.is_file():
-                files[path.relative_to(directory).as_posix()] = path.read_bytes()
-    return {
-        "name": str(metadata["name"]),
-        "version": str(metadata["version"]),
-        "values": yaml.safe_load((directory / "values.yaml").read_text(encoding="utf-8")),
-        "schema": json.loads(schema.read_bytes()) if schema.is_file() else None,
-        "files": files,
-    }
-
-
-def stored_chart(release: Release) -> dict[str, Any]:
-    """The same of the chart that Helm has kept."""
-    schema = _bytes(release.chart.get("schema"))
-    entries: Iterable[Mapping[str, Any]] = [
-        *(release.chart.get("templates") or []),
-        *(item for item in release.chart.get("files") or [] if str(item.get("name")).startswith("files/")),
-    ]
-    return {
-        "name": release.chart_name,
-        "version": release.chart_version,
-        "values": release.chart.get("values") or {},
-        "schema": json.loads(schema) if schema else None,
-        "files": {str(item.get("name")): _bytes(item.get("data")) for item in entries},
-    }
-
-
-def _bytes(data: object) -> bytes:
-    return base64.b64decode(str(data)) if data else b""
 
 
 def same_values(left: Any, right: Any) -> bool:

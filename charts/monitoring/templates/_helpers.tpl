@@ -22,10 +22,15 @@
 {{- end -}}
 
 {{- define "monitoring.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{ include "monitoring.podLabels" . }}
+{{- end -}}
+
+{{/* Without the chart's version: another one is no reason to start pods anew. */}}
+{{- define "monitoring.podLabels" -}}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/part-of: kube-prometheus-stack
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
 release: {{ .Release.Name | quote }}
 heritage: {{ .Release.Service | quote }}
 {{- with .Values.commonLabels }}

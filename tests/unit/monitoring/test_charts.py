@@ -18,7 +18,9 @@ from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import
     Source,
     crds,
     fetch,
+    local,
     read_metadata,
+    stage,
 )
 
 
@@ -133,3 +135,23 @@ def test_a_file_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "no.tgz").write_bytes(b"text")
     with pytest.raises(ChartError, match="isn't a chart"):
         read_metadata(tmp_path / "no.tgz")
+
+
+def test_a_changed_chart_is_another_version(tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("name: shop\nversion: 0.1.0\n")
+    (chart / "values.yaml").write_text("a: 1\n")
+    (chart / "templates" / "a.yaml").write_text("x")
+    first = local(chart, tmp_path / "cache")
+    assert first.version.startswith("0.1.0+")
+    assert local(chart, tmp_path / "cache") == first
+    (chart / "README.md").write_text("no part of what is installed")
+    assert local(chart, tmp_path / "cache") == first
+    stage(chart, first)
+    stage(chart, first)
+    assert first.path is not None
+    assert read_metadata(first.path)["version"] == first.version
+    assert sorted(path.name for path in first.path.rglob("*")) == ["Chart.yaml", "a.yaml", "templates", "values.yaml"]
+    (chart / "templates" / "a.yaml").write_text("y")
+    assert local(chart, tmp_path / "cache").version != first.version

@@ -6,7 +6,6 @@ import base64
 import datetime
 import gzip
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,23 +110,3 @@ def test_merge_is_deep_and_changes_nothing_given() -> None:
     base = {"a": {"b": 1, "c": [1]}, "d": 1}
     assert helm.merge(base, {"a": {"c": [2]}, "e": 2}) == {"a": {"b": 1, "c": [2]}, "d": 1, "e": 2}
     assert base == {"a": {"b": 1, "c": [1]}, "d": 1}
-
-
-def test_a_changed_chart_is_seen_without_a_new_version(tmp_path: Path) -> None:
-    chart = tmp_path / "chart"
-    (chart / "templates").mkdir(parents=True)
-    (chart / "Chart.yaml").write_text("name: monitoring\nversion: 0.1.0\n")
-    (chart / "values.yaml").write_text("a: 1\n")
-    (chart / "templates" / "a.yaml").write_text("x")
-    stored = {
-        "metadata": {"name": "monitoring", "version": "0.1.0"},
-        "values": {"a": 1},
-        "templates": [{"name": "templates/a.yaml", "data": base64.b64encode(b"x").decode()}],
-        "files": [{"name": "README.md", "data": ""}],
-    }
-    release = helm.decode(secret(chart=stored))
-    assert helm.chart_differs(release, chart) == ""
-    (chart / "templates" / "a.yaml").write_text("y")
-    assert helm.chart_differs(release, chart) == "the chart's files have changed"
-    (chart / "Chart.yaml").write_text("name: monitoring\nversion: 0.2.0\n")
-    assert helm.chart_differs(release, chart) == "chart monitoring 0.1.0 becomes monitoring 0.2.0"
