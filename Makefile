@@ -39,8 +39,9 @@ lint: $(TEST) ## Only the linters: pytest tests/test_lint.py tests/test_house.py
 format: $(TEST) ## Format the Python code
 	ruff check --fix . && ruff format .
 
-docs: $(RUNTIME) ## Write each role's README from its argument_specs
+docs: $(RUNTIME) ## Write each role's README from its argument_specs, and the dashboards and docs/metrics.md from the catalog
 	python scripts/role_docs.py $(ARGS)
+	python -m observability.generate $(filter --check,$(ARGS))
 
 lock: $(TEST) ## Write requirements/*.txt from the groups in pyproject.toml
 	scripts/lock.sh $(ARGS)

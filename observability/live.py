@@ -10,14 +10,17 @@ Prometheus is reached through the API server, so this works wherever kubectl doe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import urllib3
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
     ApiError,
@@ -34,6 +37,7 @@ from observability.generate import CATALOG, DASHBOARDS
 #: What Grafana puts in the place of its variables when everything is chosen.
 VARIABLES = {"$cluster": ".*", "$namespace": ".+", "$__rate_interval": "5m"}
 POLL_SECONDS = 5.0
+LOAD_PAUSE_SECONDS = 0.2
 
 
 def expressions(root: Path) -> Iterator[tuple[str, str]]:
@@ -79,6 +83,14 @@ def empty(prometheus: Prometheus, wanted: Sequence[tuple[str, str]]) -> dict[str
     return {entry: (why, expr) for (entry, expr), why in zip(wanted, found, strict=True) if why}
 
 
+def load(url: str, ended: threading.Event) -> None:
+    """A few requests a second, so that rates and durations have something to show."""
+    http = urllib3.PoolManager(retries=False, timeout=5)
+    while not ended.wait(LOAD_PAUSE_SECONDS):
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            http.request("GET", url)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m observability.live", description=__doc__.split("\n")[0])
@@ -87,7 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--namespace", default="prometheus")
     parser.add_argument("--service", default="prometheus-kube-prometheus-prometheus:9090")
     parser.add_argument("--timeout-seconds", type=float, default=0, help="ask again for so long before giving up")
+    parser.add_argument("--load", default="", metavar="URL", help="ask for this a few times a second meanwhile")
     given = parser.parse_args(arguments)
+    ended = threading.Event()
+    if given.load:
+        threading.Thread(target=load, args=(given.load, ended), daemon=True).start()
     try:
         prometheus = Prometheus(connect(given.kubeconfig, given.context), given.namespace, given.service)
     except AccessError as error:
@@ -99,6 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     while missing and time.monotonic() < end:
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
         missing = empty(prometheus, [(entry, expr) for entry, (_why, expr) in missing.items()])
+    ended.set()
     for entry, (why, expr) in missing.items():
         print(f"{entry}: {why}: {expr}", file=sys.stderr)
     print(f"{len(wanted) - len(missing)} of {len(wanted)} expressions have data")
