@@ -107,7 +107,8 @@ def _crd_owner(cluster: Cluster, present: Sequence[str], namespace: str, release
         return f"Helm release {owner[1]} in namespace {owner[0]}"
     if labels.get(CRD_OWNER_LABEL):
         other, _, name = str(labels[CRD_OWNER_LABEL]).partition(".")
-        if cluster.get(resource_path("v1", "namespaces", "", other)):
+        query = {"labelSelector": f"owner=helm,name={name}", "limit": "1"}
+        if cluster.call("GET", resource_path("v1", "secrets", other), query=query).json().get("items"):
             return f"release {name} in namespace {other}"
     answer = cluster.call("GET", resource_path("apps/v1", "deployments"), query={"labelSelector": OPERATORS}).json()
     for item in answer.get("items") or []:
