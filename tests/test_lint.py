@@ -41,7 +41,7 @@ def test_ruff_format(root: Path, clean_environment: dict[str, str]) -> None:
 
 def test_mypy(root: Path, clean_environment: dict[str, str]) -> None:
     # The plugins go by the name under which Ansible imports them.
-    folders = ("scripts", "roles", "tests", "benchmarks", "molecule")
+    folders = ("scripts", "roles", "tests", "benchmarks", "molecule", "observability")
     lint(root, clean_environment, "mypy", PLUGINS, *(name for name in folders if any((root / name).rglob("*.py"))))
 
 
