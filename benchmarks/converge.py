@@ -488,7 +488,8 @@ def spent(profile: Profile) -> list[str]:
         row("Inventory, playbooks and roles are read (`--list-tasks`, less the line above)", reading),
         *(row(f"Task: {name}", value) for name, value in sorted(shown.items(), key=lambda item: -item[1])),
         row(f"Tasks below 20 ms each, together: {len(small)}", sum(small.values())),
-        row("The rest: between the plays, and the end", whole - start - reading - sum(tasks.values())),
+        # The parts are measured one after the other, so a noisy machine can make their sum more than the whole.
+        row("The rest: between the plays, and the end", max(0.0, whole - start - reading - sum(tasks.values()))),
         row("**The whole run**, with the timing callback", whole),
     ]
     requests = statistics.median(profile.requests)
@@ -605,13 +606,14 @@ def main() -> int:
         print("No round was finished.", file=sys.stderr)
         return 1
     minutes = (time.monotonic() - began) / 60
+    # The benchmark's own work is one command after the other, so more than that before it began is somebody else's.
     others = load_before > (os.cpu_count() or 1) / 2
-    busy = " Others were at work on it: on an idle machine all of this is faster." if others else ""
+    busy = "\n  Others were at work on it: hold the lines against each other, not against the goals." if others else ""
     section = [
-        f"Measured on {datetime.date.today().isoformat()} by `python benchmarks/converge.py --runs {chosen.runs}`: "
+        f"Measured on {datetime.date.today().isoformat()} by `python benchmarks/converge.py {shlex.join(sys.argv[1:])}`: "
         f"{done} rounds in {minutes:.0f} minutes.",
         "",
-        f"- Machine: {machine()}; load {load_before:.1f} before.{busy}",
+        f"- Machine: {machine()}; load {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.{busy}",
         f"- Versions: {stated}.",
         "",
         *results(bench.seconds),
