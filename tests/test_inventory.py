@@ -94,20 +94,20 @@ def test_an_unreachable_cluster_stops_alone_and_says_why(run: Any, tmp_path: Pat
         )
     )
     connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    image = {"image_reference": "registry.example.org/appgate@sha256:" + "a" * 64}
     hosts = {
-        "refuses": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "there", **image},
-        "unknown": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "elsewhere", **image},
-        "unnamed": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "", **image},
-        "missing": {"appgate_kubeconfig": str(tmp_path / "no-such-file"), "appgate_context": "there", **image},
+        "refuses": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "there"},
+        "unknown": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": "elsewhere"},
+        "unnamed": {"appgate_kubeconfig": str(kubeconfig), "appgate_context": ""},
+        "missing": {"appgate_kubeconfig": str(tmp_path / "no-such-file"), "appgate_context": "there"},
     }
-    done = run("playbooks/app.yml", {"existing": {"hosts": hosts, "vars": connection}, "embedded": {"hosts": {}}})
+    done = run("site.yml", {"existing": {"hosts": hosts, "vars": connection}, "embedded": {"hosts": {}}})
     said = words(done)
     assert done.returncode != 0
     assert "127.0.0.1:1" in said
     assert "elsewhere" in said
     assert "there" in said
-    assert "app_context" in said
+    assert "appgate_context" in said
+    assert "Name the image" not in said, "an image was planned for a cluster that can't be reached"
     assert "no-such-file" in said
     assert "secret-token-of-a-test" not in said
     for host in hosts:

@@ -203,4 +203,5 @@ def refuse(found: list[str]) -> None:
     :raises ClusterError: when there is at least one problem
     """
     if found:
-        raise ClusterError("This machine can't hold the cluster; nothing was changed.\n- " + "\n- ".join(found))
+        # The first line is what the closing table repeats, so it names the first reason.
+        raise ClusterError("Nothing was changed, as this machine can't hold the cluster: " + "\nAlso: ".join(found))
