@@ -154,8 +154,12 @@ def run(
     what: str,
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    disk: Path | None = None,
 ) -> str:
-    """Run a program; its output, or an ImageError with the last lines of what it said."""
+    """Run a program; its output, or an ImageError with the last lines of what it said.
+
+    :param disk: where it writes to. A program that fails there on a full disk may not say why.
+    """
     try:
         process = subprocess.Popen(
             list(argv),
@@ -184,7 +188,8 @@ def run(
             ) from None
         raise
     if process.returncode != 0:
-        if "No space left on device" in output:
+        full = disk is not None and shutil.disk_usage(disk).free < (1 << 20)
+        if full or "No space left on device" in output:
             raise ImageError(
                 f"{what}: no space left on the disk. Free some, or set image_cache_dir to a larger one; then run again."
             )
@@ -310,6 +315,7 @@ class Base:
                 timeout_seconds=timeout_seconds,
                 what="Bootstrapping the base from Debian packages",
                 environ={"SOURCE_DATE_EPOCH": str(epoch)},
+                disk=directory,
             )
             rootfs = directory / "rootfs"
             rootfs.mkdir()
