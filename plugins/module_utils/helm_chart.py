@@ -47,6 +47,12 @@ class Source:
     username: str = ""
     password: str = ""
     probe_seconds: float = 3.0
+    plain_http: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """How a registry is spoken to; other addresses say it themselves."""
+        return "http" if self.plain_http else "https"
 
     @property
     def local(self) -> bool:
@@ -69,7 +75,7 @@ class Source:
             return Path(self.ref).expanduser().exists()
         host = urllib.parse.urlsplit(self.ref).netloc
         if self.ref.startswith("oci://"):
-            return self.registry_answers(host, self.probe_seconds)
+            return _somebody(f"{self.scheme}://{host}/v2/", self.probe_seconds)
         return _somebody(f"{self.ref.rpartition('/')[0]}/index.yaml", self.probe_seconds)
 
     @staticmethod
@@ -206,7 +212,7 @@ def fetch(source: Source) -> Path:
 
 def _from_registry(source: Source) -> bytes:
     parts = urllib.parse.urlsplit(source.ref)
-    base = f"https://{parts.netloc}/v2{parts.path}"
+    base = f"{source.scheme}://{parts.netloc}/v2{parts.path}"
     client = _Client(source)
     manifest = json.loads(client.get(f"{base}/manifests/{source.version.replace('+', '_')}", ACCEPT))
     digest = next((str(layer["digest"]) for layer in manifest.get("layers", []) if layer.get("mediaType") == LAYER), "")
@@ -246,6 +252,22 @@ def _check(data: bytes, wanted: str, source: Source) -> None:
         )
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Registries send blobs from a store elsewhere, which must not see the password, and often refuses what carries one."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        credentials = req.unredirected_hdrs.get("Authorization")
+        if request is not None and credentials and _origin(newurl) == _origin(req.full_url):
+            request.add_unredirected_header("Authorization", credentials)
+        return request
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
 class _Client:
     """Requests with the person's credentials, or with the token that a registry hands out for them."""
 
@@ -253,19 +275,18 @@ class _Client:
         self._source = source
         self._host = urllib.parse.urlsplit(source.ref).netloc
         self._token = ""
+        self._opener = urllib.request.build_opener(_Redirects)
         pair = f"{source.username}:{source.password}".encode()
         self._basic = f"Basic {base64.b64encode(pair).decode()}" if source.username else ""
 
     def get(self, url: str, accept: str) -> bytes:
         for attempt in (1, 2):
-            headers = {"User-Agent": AGENT, "Accept": accept}
+            request = urllib.request.Request(url, headers={"User-Agent": AGENT, "Accept": accept})
             same_host = urllib.parse.urlsplit(url).netloc == self._host
             if same_host and (self._token or self._basic):
-                headers["Authorization"] = self._token or self._basic
+                request.add_unredirected_header("Authorization", self._token or self._basic)
             try:
-                with urllib.request.urlopen(
-                    urllib.request.Request(url, headers=headers), timeout=READ_SECONDS if attempt == 2 else 10
-                ) as answer:
+                with self._opener.open(request, timeout=READ_SECONDS) as answer:
                     data: bytes = answer.read(LARGEST_BYTES)
                 return data
             except urllib.error.HTTPError as error:
@@ -277,24 +298,29 @@ class _Client:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "reason", error)
                 raise ChartError(
-                    f"monitoring_chart_ref: {self._source.ref} doesn't answer ({reason}). Give an address that is in reach, a "
-                    "file, or monitoring_chart_source=embedded, which needs none."
+                    f"monitoring_chart_ref: {self._source.ref} doesn't answer ({_in_words(reason)}). Give an "
+                    "address that is in reach, a file, or monitoring_chart_source=embedded, which needs none."
                 ) from None
         raise AssertionError("the second attempt returns or raises")
 
     def _ask(self, challenge: str) -> str:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = fields.pop("realm", "")
-        if not realm.startswith(("https://", "http://127.0.0.1:")):
+        if not realm.startswith((f"{self._source.scheme}://", "https://")):
             raise ChartError(f"monitoring_chart_ref: {self._host} names no token service.")
         request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(fields)}", headers={"User-Agent": AGENT})
         if self._basic:
-            request.add_header("Authorization", self._basic)
+            request.add_unredirected_header("Authorization", self._basic)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with self._opener.open(request, timeout=READ_SECONDS) as answer:
                 body = json.load(answer)
         except urllib.error.HTTPError as error:
             raise self._complaint(error.code, realm) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise ChartError(
+                f"monitoring_chart_ref: {self._host} sends its users to {realm} for a token, which doesn't answer ({reason})."
+            ) from None
         return str(body.get("token") or body.get("access_token") or "")
 
     def _complaint(self, status: int, url: str) -> ChartError:
@@ -306,12 +332,26 @@ class _Client:
                 else ("wants credentials: set monitoring_chart_username and monitoring_chart_password")
             )
             return ChartError(f"monitoring_chart_ref: {source.ref} {given} ({status}).")
+        if url.endswith("/index.yaml"):
+            base = source.ref.rpartition("/")[0]
+            return ChartError(
+                f"monitoring_chart_ref: {base} is no chart repository: its index.yaml answers {status}. Write "
+                "<repository>/<chart>."
+            )
         if status == 404:
             return ChartError(
                 f"monitoring_chart_version: there is no {source.ref} {source.version} (404). Look at the publisher's releases "
                 "for a version that exists, and check monitoring_chart_ref."
             )
         return ChartError(f"monitoring_chart_ref: {source.ref} answers {status} ({urllib.parse.urlsplit(url).path}).")
+
+
+def _in_words(reason: object) -> str:
+    """A TLS client that is answered in plain text only says so in its own way."""
+    text = str(reason)
+    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
+        return "it speaks HTTP without TLS: set monitoring_chart_plain_http, if that is meant"
+    return text
 
 
 def _somebody(url: str, timeout_seconds: float) -> bool:
