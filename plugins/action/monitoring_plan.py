@@ -165,12 +165,13 @@ class ActionModule(ActionBase):
         pending: list[str] = []
 
         wanted = images.deliveries(GO, given) if embedded else {}
-        if embedded and not given["monitoring_image_registry"]:
+        mirror = bool(given["monitoring_image_mirror"])
+        if embedded and not (mirror or given["monitoring_image_registry"]):
             self._refuse(
                 "monitoring_image_registry",
                 "the embedded chart's images need a registry that the nodes pull from: set it or appgate_registry",
             )
-        digests = images.find(wanted)
+        digests = images.find(wanted, mirror=mirror)
         missing = sorted(name for name, digest in digests.items() if digest is None)
         if missing:
             pending.append(f"images are built and pushed: {', '.join(missing)}")
@@ -179,7 +180,7 @@ class ActionModule(ActionBase):
         merged = values.build(
             given,
             embedded=embedded,
-            images=images.as_values(wanted, digests),
+            images=images.as_values(wanted, digests, mirror=mirror),
             versions={part: images.version(GO, part) for part in ("prometheus", "alertmanager")} if embedded else {},
             scraped=scraped,
             grafana=grafana,
@@ -290,6 +291,9 @@ class ActionModule(ActionBase):
         newest = history.newest
         if newest is not None:
             there = bool((newest.values.get("grafana") or {}).get("enabled"))
+        elif given["monitoring_image_mirror"]:
+            grafana = yaml.safe_load((EMBEDDED / "values.yaml").read_text(encoding="utf-8"))["grafana"]
+            there = images.mirrored(GO, given, [grafana["image"], grafana["sidecar"]["image"]])
         else:
             there = Source.registry_answers(
                 "registry-1.docker.io", float(given["monitoring_chart_probe_timeout_seconds"])

@@ -30,6 +30,9 @@ _MANIFESTS = ", ".join(
     (
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.oci.image.manifest.v1+json",
+        # One name for several architectures.
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.index.v1+json",
     )
 )
 _REGISTRY = re.compile(
@@ -37,6 +40,12 @@ _REGISTRY = re.compile(
     r"(?P<prefix>(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
 )
 _PROBE_SECONDS = 5.0
+
+
+def names_registry(value: str) -> bool:
+    """Whether this is host[:port][/prefix]. Without a dot, a port or localhost, a first part means a folder of Docker Hub."""
+    match = _REGISTRY.fullmatch(value)
+    return bool(match and (set(match["host"]) & {".", ":"} or match["host"] == "localhost"))
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,7 @@ class Delivery:
                 ("image_registry", self.registry),
                 ("image_registry_pull", self.registry_pull),
             ):
-                match = _REGISTRY.fullmatch(value)
-                # Without a dot, a port or localhost, a first part means a folder of Docker Hub.
-                if not match or not (set(match["host"]) & {".", ":"} or match["host"] == "localhost"):
+                if not names_registry(value):
                     raise ImageError(
                         f"{variable}={value!r} names no registry, and "
                         "image_delivery=registry needs one: give host[:port][/prefix], for example "

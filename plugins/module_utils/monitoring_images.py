@@ -8,12 +8,13 @@ unchanged run asks the registry for six names and is done.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,16 @@ def tag(go: Path, image: Image) -> str:
 
 
 def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
-    """Where each image belongs."""
-    registry = str(given["monitoring_image_registry"])
+    """Where each image belongs. A mirror takes the registry's place, under one name for this machine and the nodes."""
+    mirror = str(given["monitoring_image_mirror"])
+    registry = mirror or str(given["monitoring_image_registry"])
     return {
         image.name: Delivery(
             kind="registry",
             name=f"monitoring/{image.name}",
             tag=tag(go, image),
             registry=registry,
-            registry_pull=str(given["monitoring_image_registry_pull"] or registry),
+            registry_pull=mirror or str(given["monitoring_image_registry_pull"] or registry),
             plain_http=bool(given["monitoring_image_registry_plain_http"]),
             authfile=str(given["monitoring_image_registry_authfile"] or ""),
             username=str(given["monitoring_image_registry_username"] or ""),
@@ -104,26 +106,42 @@ def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
     }
 
 
-def find(wanted: Mapping[str, Delivery]) -> dict[str, str | None]:
+def mirrored(go: Path, given: Mapping[str, Any], published: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the mirror has these images of others, given as a chart's values have them."""
+    some = next(iter(deliveries(go, given).values()))
+    wanted = {
+        str(image["repository"]): dataclasses.replace(some, name=str(image["repository"]), tag=str(image["tag"]))
+        for image in published
+    }
+    return all(find(wanted, mirror=True).values())
+
+
+def find(wanted: Mapping[str, Delivery], *, mirror: bool = False) -> dict[str, str | None]:
     """The digest of each image in the registry, None where it is not there."""
     try:
         for delivery in wanted.values():
             delivery.check()
         return dict(zip(wanted, in_parallel(Delivery.find, list(wanted.values())), strict=True))
     except ImageError as error:
-        raise named(error) from None
+        raise named(error, mirror=mirror) from None
 
 
-def named(error: ImageError) -> ImageError:
+def named(error: ImageError, *, mirror: bool = False) -> ImageError:
     """The same with this role's variables: the machinery is the image role's."""
-    return ImageError(re.sub(r"\bimage_(?=registry|timeout|min_free|cache_dir)", "monitoring_image_", str(error)))
+    text = str(error)
+    if mirror:
+        text = re.sub(r"\bimage_registry(_pull)?=", "monitoring_image_mirror=", text)
+    return ImageError(re.sub(r"(?<!_)\bimage_(?=registry|timeout|min_free|cache_dir)", "monitoring_image_", text))
 
 
-def as_values(wanted: Mapping[str, Delivery], found: Mapping[str, str | None]) -> dict[str, dict[str, str]]:
+def as_values(
+    wanted: Mapping[str, Delivery], found: Mapping[str, str | None], *, mirror: bool = False
+) -> dict[str, dict[str, str]]:
     """The images as both the chart's values and a person in check mode want them: by digest, before that by tag."""
     values = {}
     for name, delivery in wanted.items():
-        host, _, prefix = delivery.registry_pull.partition("/")
+        # The chart puts a mirror in front by itself.
+        host, _, prefix = ("", "", "") if mirror else delivery.registry_pull.partition("/")
         digest = found.get(name) or ""
         values[name] = {
             "registry": host,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import is_dns_label, quantity
 
 _DURATION = re.compile(r"^(?=.)((\d+)y)?((\d+)w)?((\d+)d)?((\d+)h)?((\d+)m)?((\d+)s)?((\d+)ms)?$")
@@ -48,7 +49,7 @@ class Problem:
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """Every mistake that shows without asking anybody."""
     found: list[Problem] = []
-    for check in (_names, _numbers, _retention, _chart, _sizes, _labels, _hosts, _receivers, _values):
+    for check in (_names, _numbers, _retention, _chart, _mirror, _sizes, _labels, _hosts, _receivers, _values):
         found.extend(check(values))
     return found
 
@@ -110,6 +111,16 @@ def _chart(values: Mapping[str, Any]) -> Iterator[Problem]:
     if bool(values.get("monitoring_chart_username")) != bool(values.get("monitoring_chart_password")):
         yield Problem(
             "monitoring_chart_username", "only one of it and monitoring_chart_password is set: give both or neither"
+        )
+
+
+def _mirror(values: Mapping[str, Any]) -> Iterator[Problem]:
+    mirror = values.get("monitoring_image_mirror")
+    if mirror and not names_registry(str(mirror)):
+        yield Problem(
+            "monitoring_image_mirror",
+            f"{str(mirror)!r} names no registry: give host[:port][/prefix], for example registry.example.com/mirror, or leave "
+            "it empty",
         )
 
 

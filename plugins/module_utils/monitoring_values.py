@@ -66,7 +66,10 @@ def build(
     pull_secrets = [{"name": name} for name in given["monitoring_image_pull_secrets"]]
     if pull_secrets:
         values["global"] = {"imagePullSecrets": pull_secrets}
-    special = _embedded(images, versions) if embedded else _upstream(given)
+    if given["monitoring_image_mirror"]:
+        # Both charts put it in the place of every image's registry, the operator's flags and Grafana's sidecars included.
+        values.setdefault("global", {})["imageRegistry"] = str(given["monitoring_image_mirror"])
+    special = _embedded(images, versions) if embedded else _upstream()
     return merge(merge(values, special), given["monitoring_values"])
 
 
@@ -176,8 +179,8 @@ def _embedded(images: Mapping[str, Mapping[str, str]], versions: Mapping[str, st
     }
 
 
-def _upstream(given: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {
+def _upstream() -> dict[str, Any]:
+    return {
         # The role applies them itself: Helm never upgrades them.
         "crds": {"enabled": False},
         # Without webhooks no job has to make a certificate; the operator checks what it loads anyway.
@@ -195,11 +198,6 @@ def _upstream(given: Mapping[str, Any]) -> dict[str, Any]:
             "sidecar": {"dashboards": {"searchNamespace": "ALL", "folderAnnotation": "grafana_folder"}},
         },
     }
-    if given["monitoring_image_mirror"]:
-        values["global"] = {
-            "imageRegistry": given["monitoring_image_registry_pull"] or given["monitoring_image_registry"]
-        }
-    return values
 
 
 def alertmanager_config(receivers: list[Mapping[str, Any]]) -> dict[str, Any]:

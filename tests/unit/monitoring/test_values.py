@@ -88,11 +88,11 @@ def test_the_persons_values_win() -> None:
 
 
 def test_every_image_can_come_from_a_mirror() -> None:
-    given: dict[str, Any] = {"monitoring_image_registry": "mirror:5000", "monitoring_image_registry_pull": ""}
-    merged = build(embedded=False, monitoring_image_mirror=True, **given)
-    assert merged["global"]["imageRegistry"] == "mirror:5000"
-    assert merged["crds"] == {"enabled": False}
-    assert "global" not in build(embedded=False, **given)
+    for embedded in (True, False):
+        merged = build(embedded, monitoring_image_mirror="mirror:5000/all", monitoring_image_pull_secrets=["pull"])
+        assert merged["global"] == {"imageRegistry": "mirror:5000/all", "imagePullSecrets": [{"name": "pull"}]}
+        # The app's own registry says nothing about where the charts' images are.
+        assert "global" not in build(embedded, monitoring_image_registry="registry:5000")
 
 
 def test_what_does_not_listen_is_not_scraped() -> None:
