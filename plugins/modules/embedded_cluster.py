@@ -125,6 +125,24 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded import p
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster import EmbeddedCluster
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError
 
+ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["planned", "present", "absent"], "default": "present"},
+    "address_block": {"type": "str", "required": True},
+    "node_count": {"type": "int", "default": 1},
+    "dns_domain": {"type": "str", "default": "cluster.local"},
+    "kubernetes_version": {"type": "str", "required": True},
+    "parts_fingerprint": {"type": "str", "required": True},
+    "addons_fingerprint": {"type": "str", "required": True},
+    "binary_dirs": {"type": "list", "elements": "path", "default": []},
+    "node_image": {"type": "path"},
+    "addons": {"type": "str", "default": ""},
+    "state_dir": {"type": "path", "default": "/var/lib/appgate/clusters"},
+    "kubeconfig": {"type": "path", "required": True},
+    "min_free_memory_mib": {"type": "int", "default": 1500},
+    "min_free_disk_mib": {"type": "int", "default": 3000},
+}
+
 
 def caller() -> tuple[int, int]:
     """The user and group that asked: those behind sudo, where it was used."""
@@ -132,33 +150,6 @@ def caller() -> tuple[int, int]:
         int(os.environ.get("SUDO_UID", os.getuid())),
         int(os.environ.get("SUDO_GID", os.getgid())),
     )
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["planned", "present", "absent"], "default": "present"},
-            "address_block": {"type": "str", "required": True},
-            "node_count": {"type": "int", "default": 1},
-            "dns_domain": {"type": "str", "default": "cluster.local"},
-            "kubernetes_version": {"type": "str", "required": True},
-            "parts_fingerprint": {"type": "str", "required": True},
-            "addons_fingerprint": {"type": "str", "required": True},
-            "binary_dirs": {"type": "list", "elements": "path", "default": []},
-            "node_image": {"type": "path"},
-            "addons": {"type": "str", "default": ""},
-            "state_dir": {"type": "path", "default": "/var/lib/appgate/clusters"},
-            "kubeconfig": {"type": "path", "required": True},
-            "min_free_memory_mib": {"type": "int", "default": 1500},
-            "min_free_disk_mib": {"type": "int", "default": 3000},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**act(module.params, check_mode=module.check_mode))
-    except (ClusterError, spec.SpecError) as error:
-        module.fail_json(msg=str(error))
 
 
 def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -206,6 +197,23 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     result["steps"] = cluster.outcome.steps
     result["cluster"] = cluster.facts()
     return result
+
+
+def perform(given: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Do what the options say; the module's result, a failure with `failed` and `msg`."""
+    try:
+        return act(given, check_mode=check_mode)
+    except (ClusterError, spec.SpecError) as error:
+        return {"failed": True, "msg": str(error)}
+
+
+def main() -> None:
+    """Run as a module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    answer = perform(module.params, check_mode=module.check_mode)
+    if answer.pop("failed", False):
+        module.fail_json(**answer)
+    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

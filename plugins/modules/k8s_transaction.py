@@ -232,6 +232,26 @@ PROBE_OPTIONS: dict[str, Any] = {
     "timeout_seconds": {"type": "float", "default": 30},
 }
 
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+    "kubeconfig": {"type": "path", "required": True},
+    "context": {"type": "str", "required": True},
+    "release": {"type": "str", "required": True},
+    "namespace": {"type": "str", "required": True},
+    "manifests": {"type": "list", "elements": "dict", "default": []},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "revision": {"type": "int"},
+    "probes": {"type": "list", "elements": "dict", "default": [], "options": PROBE_OPTIONS},
+    "wait_timeout_seconds": {"type": "float", "default": 180},
+    "namespace_wait_seconds": {"type": "float", "default": 0},
+    "connect_timeout_seconds": {"type": "float", "default": 5},
+    "history_limit": {"type": "int", "default": 10},
+    "roll_back": {"type": "bool", "default": True},
+    "remove_namespace": {"type": "bool", "default": True},
+    "description": {"type": "str", "default": ""},
+    "variables": {"type": "dict", "default": {}},
+}
+
 
 def history(outcome: Outcome) -> dict[str, Any]:
     """What was done, and where that leaves the release."""
@@ -283,47 +303,38 @@ def run(given: dict[str, Any], check_mode: bool) -> Outcome:
     return transaction.deploy([*given["manifests"], *secrets])
 
 
-def main() -> None:
-    """Run as a module."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
-            "kubeconfig": {"type": "path", "required": True},
-            "context": {"type": "str", "required": True},
-            "release": {"type": "str", "required": True},
-            "namespace": {"type": "str", "required": True},
-            "manifests": {"type": "list", "elements": "dict", "default": []},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "revision": {"type": "int"},
-            "probes": {"type": "list", "elements": "dict", "default": [], "options": PROBE_OPTIONS},
-            "wait_timeout_seconds": {"type": "float", "default": 180},
-            "namespace_wait_seconds": {"type": "float", "default": 0},
-            "connect_timeout_seconds": {"type": "float", "default": 5},
-            "history_limit": {"type": "int", "default": 10},
-            "roll_back": {"type": "bool", "default": True},
-            "remove_namespace": {"type": "bool", "default": True},
-            "description": {"type": "str", "default": ""},
-            "variables": {"type": "dict", "default": {}},
-        },
-        supports_check_mode=True,
-    )
+def perform(given: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[str, Any]:
+    """Do what the options say; the module's result, a failure with `failed` and `msg`."""
     try:
-        outcome = run(module.params, module.check_mode)
+        outcome = run(given, check_mode)
     except TransactionError as error:
         failed = error.outcome
-        module.fail_json(
-            msg=str(error),
+        return {
+            "failed": True,
+            "msg": str(error),
             # What was applied and put back again has left the cluster as it was.
-            changed=bool(failed and failed.changed and not failed.rolled_back_to),
+            "changed": bool(failed and failed.changed and not failed.rolled_back_to),
             **(history(failed) if failed else {}),
-        )
+        }
     except (AccessError, ApiError) as error:
-        module.fail_json(msg=str(error))
-    for text in outcome.warnings:
-        module.warn(text)
+        return {"failed": True, "msg": str(error)}
     answer: dict[str, Any] = {"changed": outcome.changed, **result(outcome)}
-    if module._diff:  # the only way to learn that --diff was given
+    if outcome.warnings:
+        answer["warnings"] = outcome.warnings
+    if diff:
         answer["diff"] = outcome.diff()
+    return answer
+
+
+def main() -> None:
+    """Run as a module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # module._diff is the only way to learn that --diff was given.
+    answer = perform(module.params, check_mode=module.check_mode, diff=module._diff)
+    for text in answer.pop("warnings", []):
+        module.warn(text)
+    if answer.pop("failed", False):
+        module.fail_json(**answer)
     module.exit_json(**answer)
 
 

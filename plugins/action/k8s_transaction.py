@@ -1,0 +1,19 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs appgate.platform.k8s_transaction without the cost of a module where the connection is local."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ansible_collections.appgate.platform.plugins.modules import k8s_transaction
+from ansible_collections.appgate.platform.plugins.plugin_utils.local_module import LocalModule
+
+
+class ActionModule(LocalModule):
+    """See plugins/modules/k8s_transaction.py for what it takes and gives."""
+
+    arguments: ClassVar[dict[str, Any]] = k8s_transaction.ARGUMENTS
+
+    def perform(self, given: dict[str, Any]) -> dict[str, Any]:
+        return k8s_transaction.perform(given, check_mode=self._task.check_mode, diff=self._task.diff)
