@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
 from ansible_collections.appgate.platform.plugins.module_utils import helm_drift
@@ -63,7 +64,10 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        self.validate_argument_spec(argument_spec={})
+        _validated, arguments = self.validate_argument_spec(
+            argument_spec={"operation": {"type": "str", "choices": ["converge", "rollback"], "default": "converge"}}
+        )
+        rolling_back = arguments["operation"] == "rollback"
         variables = task_vars or {}
         self._variables = variables
         self._given = {
@@ -71,13 +75,17 @@ class ActionModule(ActionBase):
             for name in variables
             if isinstance(name, str) and name.startswith("monitoring_")
         }
+        for name in inputs.SWITCHES:
+            # On the command line, a switch is a text.
+            self._given[name] = boolean(self._given[name], strict=False)
         result["changed"] = False
         removing = self._given["monitoring_state"] == "absent"
-        found = inputs.removal_problems(self._given) if removing else inputs.problems(self._given)
+        small = removing or rolling_back
+        found = inputs.names_problems(self._given) if small else inputs.problems(self._given)
         if found:
             raise AnsibleActionFail("\n".join(self._sentence(item.variable, item.text) for item in found))
         try:
-            plan = self._plan_removal() if removing else self._plan()
+            plan = self._plan_rollback() if rolling_back else self._plan_removal() if removing else self._plan()
         except (Refused, AccessError, ApiError, ImageError, ChartError, helm.ReleaseError) as error:
             raise AnsibleActionFail(str(error)) from None
         diff = plan.pop("diff", None)
@@ -151,6 +159,69 @@ class ActionModule(ActionBase):
             "parts": ["helm"] if history.newest is not None else [],
         }
 
+    # -- an earlier revision ---------------------------------------------------------------------------------------
+
+    def _plan_rollback(self) -> Found:
+        given = self._given
+        namespace, release = given["monitoring_namespace"], given["monitoring_release"]
+        cluster = self._connect()
+        preflight(cluster, live.permissions(namespace))
+        history = self._history(cluster)
+        newest = history.newest
+        if newest is None or newest.status == "uninstalled":
+            raise Refused(f"There is no release {release} in namespace {namespace}: nothing to go back to.")
+        target = self._target(history, newest)
+        settled = newest.status == "deployed" and helm.same_content(newest, target)
+        pending = []
+        if not settled:
+            pending.append(
+                f"release {release} goes from revision {newest.revision} ({newest.status}) back to revision {target.revision} "
+                f"(chart {target.chart_name} {target.chart_version})"
+            )
+        else:
+            drifts = helm_drift.find(cluster, newest)
+            pending += [item.sentence() for item in drifts]
+            pending += [
+                item.progress.text for item in live.states(cluster, newest.workloads()) if not item.progress.done
+            ]
+        undo = history.undo(changing=not settled)
+        chart = Chart(target.chart_name, target.chart_version)
+        return {
+            "pending": pending,
+            "parts": ["helm"] if not settled else [],
+            "helm_needed": not settled,
+            "revision": target.revision,
+            # Never an uninstallation, and never the same revision again.
+            "undo_revision": undo if undo not in (0, target.revision) else -1,
+            "rows": {
+                "31 Monitoring": f"{chart.name} {chart.version}, as in revision {target.revision}",
+                "99 Next": f"write what revision {target.revision} had into the inventory, or the next run of "
+                "playbooks/monitoring.yml installs what the inventory says again",
+            },
+            "diff": _diff(newest, target.values, chart, pending if not settled else []),
+        }
+
+    def _target(self, history: helm.History, newest: helm.Release) -> helm.Release:
+        """The revision that was asked for, or the one before the newest."""
+        number = int(self._given["monitoring_revision"])
+        known = [*history.earlier, helm.Past(newest.revision, newest.status, newest.ready)]
+        lines = "\n".join(f"  {item.revision}: {item.describe()}" for item in known)
+        there = f"Revisions of {newest.name} in namespace {newest.namespace}:\n{lines}"
+        if not number:
+            target = history.previous()
+            if target is None:
+                raise Refused(f"There is no earlier revision to go back to. {there}")
+            return target
+        if number == newest.revision:
+            return newest
+        found = next((item for item in history.earlier if item.revision == number), None)
+        if found is None:
+            self._refuse("monitoring_revision", f"there is no revision {number} to go back to. {there}")
+        elif not found.good:
+            self._refuse("monitoring_revision", f"revision {number} never came up ({found.status}). {there}")
+        assert found is not None
+        return found.release()
+
     # -- presence --------------------------------------------------------------------------------------------------
 
     def _plan(self) -> Found:
@@ -185,12 +256,6 @@ class ActionModule(ActionBase):
             scraped=scraped,
             grafana=grafana,
         )
-        if (
-            grafana
-            and given["monitoring_grafana_image"]
-            and not given["monitoring_values"].get("grafana", {}).get("image")
-        ):
-            merged["grafana"]["image"] = grafana_image(str(given["monitoring_grafana_image"]))
         merged = json.loads(json.dumps(merged))
         content = self._crd_content(embedded, chart)
         crds = live.crds(cluster, namespace, release, content)
@@ -244,8 +309,7 @@ class ActionModule(ActionBase):
             "helm_needed": bool(why or recover or newest is None),
             "recover": recover,
             "recover_revision": recover_to,
-            "deployed_revision": newest.revision if newest and newest.status == "deployed" else recover_to,
-            "verified": bool(newest and newest.verified),
+            "undo_revision": history.undo(changing=bool(why or recover)),
             "release_exists": newest is not None,
             "grafana": grafana,
             "grafana_secret": values.grafana_secret(given) if grafana else "",
@@ -266,6 +330,7 @@ class ActionModule(ActionBase):
             username=str(given["monitoring_chart_username"] or ""),
             password=str(given["monitoring_chart_password"] or ""),
             probe_seconds=float(given["monitoring_chart_probe_timeout_seconds"]),
+            plain_http=bool(given["monitoring_chart_plain_http"]),
         )
         upstream = Chart.of(source)
         choice = given["monitoring_chart_source"]
@@ -423,17 +488,6 @@ class ActionModule(ActionBase):
                 "changed; with kubeadm, set their bind-address)"
             )
         return rows
-
-
-def grafana_image(reference: str) -> dict[str, str]:
-    """registry/repository:tag or @digest as the charts' values."""
-    name, _, digest = reference.partition("@")
-    head, _, tail = name.rpartition("/")
-    last, _, tag = tail.partition(":")
-    registry, _, path = head.partition("/")
-    if not ("." in registry or ":" in registry or registry == "localhost"):
-        registry, path = "docker.io", head
-    return {"registry": registry, "repository": f"{path}/{last}".lstrip("/"), "tag": tag, "digest": digest}
 
 
 def _paths(left: Any, right: Any, path: str = "") -> list[str]:

@@ -24,8 +24,9 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
 
 PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
-#: Put on the newest revision's Secret when all of its workloads have been seen ready. Helm drops it with the next one.
-VERIFIED_ANNOTATION = "appgate.platform/verified"
+#: On a revision's Secret, when all of its workloads have been seen ready: its own number. Helm hands labels on to the next
+#: revision, so one that carries another's number has not been seen ready itself.
+READY_LABEL = "appgate.platform/ready"
 #: Kinds whose readiness is waited for. Helm's own --wait knows neither the operator's kinds nor a one-node DaemonSet.
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Prometheus", "Alertmanager")
 
@@ -56,7 +57,7 @@ class Release:
     chart: Mapping[str, Any] = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
     manifest: str = field(repr=False)
-    verified: bool = False
+    ready: bool = False
 
     @property
     def chart_name(self) -> str:
@@ -109,7 +110,7 @@ def decode(secret: Mapping[str, Any]) -> Release:
         chart=record.get("chart") or {},
         values=record.get("config") or {},
         manifest=str(record.get("manifest") or ""),
-        verified=(metadata.get("annotations") or {}).get(VERIFIED_ANNOTATION) == "true",
+        ready=seen_ready(secret),
     )
 
 
@@ -132,17 +133,70 @@ def status_of(secret: Mapping[str, Any]) -> str:
     return str(((secret.get("metadata") or {}).get("labels") or {}).get("status", ""))
 
 
+def seen_ready(secret: Mapping[str, Any]) -> bool:
+    """Whether this role has seen all of a revision ready."""
+    labels = (secret.get("metadata") or {}).get("labels") or {}
+    return READY_LABEL in labels and labels[READY_LABEL] == labels.get("version")
+
+
+@dataclass(frozen=True)
+class Past:
+    """An earlier revision: what its Secret's labels say, and the rest only when it is asked for."""
+
+    revision: int
+    status: str
+    ready: bool
+    secret: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def good(self) -> bool:
+        """Helm itself calls a revision deployed, and later superseded, without having waited for anything."""
+        return self.status in ("deployed", "superseded")
+
+    def describe(self) -> str:
+        """For a list of revisions."""
+        return f"{self.status}{'' if self.ready or not self.good else ', never seen ready'}"
+
+    def release(self) -> Release:
+        """All of it."""
+        return decode(self.secret)
+
+
 @dataclass(frozen=True)
 class History:
-    """All revisions of a release that Helm still keeps: the newest in full, of the others only number and status."""
+    """All revisions of a release that Helm still keeps, the newest in full."""
 
     newest: Release | None
-    earlier: tuple[tuple[int, str], ...] = ()
+    earlier: tuple[Past, ...] = ()
+
+    def _candidates(self) -> list[Past]:
+        """What one can go back to, oldest first: those seen ready, or without any such all that Helm calls good."""
+        good = [item for item in self.earlier if item.good]
+        return [item for item in good if item.ready] or good
 
     def last_good(self) -> int:
-        """The revision to go back to, 0 where there is none: the newest earlier one that has once been deployed."""
-        good = [number for number, status in self.earlier if status in ("deployed", "superseded")]
-        return max(good, default=0)
+        """The revision to go back to, 0 where there is none."""
+        return max((item.revision for item in self._candidates()), default=0)
+
+    def undo(self, *, changing: bool) -> int:
+        """Where to go when what is wanted doesn't become ready. 0 takes a first install away again, -1 leaves all as it is."""
+        newest = self.newest
+        if newest is None or newest.status != "deployed":
+            return self.recovery()[1]
+        if newest.ready:
+            # Something else is wrong than the release, if nothing is changed in it.
+            return newest.revision if changing else -1
+        # It may have been left by a run that was killed while it waited.
+        seen = max((item.revision for item in self.earlier if item.good and item.ready), default=0)
+        return seen or (newest.revision if changing else -1)
+
+    def previous(self) -> Release | None:
+        """The revision before this one: the newest earlier one with another content."""
+        for item in reversed(self._candidates()):
+            release = item.release()
+            if self.newest is None or self.newest.status != "deployed" or not same_content(release, self.newest):
+                return release
+        return None
 
     def recovery(self) -> tuple[str, int]:
         """What has to be done before helm can go on: nothing, `uninstall`, or `rollback` to a revision."""
@@ -165,12 +219,18 @@ def read_history(cluster: Cluster, namespace: str, release: str) -> History:
     secrets = sorted(answer.get("items") or [], key=revision_of)
     if not secrets:
         return History(None)
-    return History(decode(secrets[-1]), tuple((revision_of(item), status_of(item)) for item in secrets[:-1]))
+    earlier = (Past(revision_of(item), status_of(item), seen_ready(item), item) for item in secrets[:-1])
+    return History(decode(secrets[-1]), tuple(earlier))
 
 
 def secret_name(release: Release) -> str:
     """The Secret in which Helm keeps a revision."""
     return f"sh.helm.release.v1.{release.name}.v{release.revision}"
+
+
+def same_content(left: Release, right: Release) -> bool:
+    """Whether two revisions install the same objects from the same values."""
+    return left.manifest == right.manifest and same_values(left.values, right.values)
 
 
 def same_values(left: Any, right: Any) -> bool:

@@ -24,7 +24,12 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "monitoring_timeout_seconds": (10, 86400),
     "monitoring_pending_wait_seconds": (0, 3600),
     "monitoring_history_limit": (2, 100),
+    "monitoring_revision": (0, 2**31),
 }
+SWITCHES = (
+    "monitoring_chart_plain_http", "monitoring_grafana_required", "monitoring_image_registry_plain_http",
+    "monitoring_remove_crds", "monitoring_remove_data", "monitoring_select_all",
+)  # fmt: skip
 #: What a receiver of each type must say besides name and type. `secret` and `key` are where the secret part is.
 RECEIVERS: dict[str, tuple[str, ...]] = {
     "slack": ("secret", "key", "channel"),
@@ -54,9 +59,9 @@ def problems(values: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def removal_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """What matters for taking it all away again."""
-    return list(_names(values))
+def names_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """What matters for a release that is there: to remove it, or to go back."""
+    return [*_names(values), *_numbers(values)]
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -60,7 +60,7 @@ def build(
             "alertmanagerSpec": _alertmanager(given),
             **_entrance(given, "alertmanager"),
         },
-        "grafana": _grafana(given, grafana),
+        "grafana": _grafana(given, embedded) if grafana else {"enabled": False},
         **{CONTROL_PLANE[name]: {"enabled": wanted} for name, wanted in scraped.items()},
     }
     pull_secrets = [{"name": name} for name in given["monitoring_image_pull_secrets"]]
@@ -144,9 +144,7 @@ def grafana_secret(given: Mapping[str, Any]) -> str:
     return str(given["monitoring_grafana_admin_secret"] or f"{given['monitoring_release']}-grafana-admin")
 
 
-def _grafana(given: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
-    if not wanted:
-        return {"enabled": False}
+def _grafana(given: Mapping[str, Any], embedded: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "enabled": True,
         "admin": {
@@ -160,6 +158,11 @@ def _grafana(given: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
         values["persistence"] = {"enabled": True, "size": str(given["monitoring_grafana_storage_size"])}
         if given["monitoring_storage_class"]:
             values["persistence"]["storageClassName"] = given["monitoring_storage_class"]
+        if not embedded:
+            # A volume that one node holds: the new pod would wait for the old one, which waits for the new one.
+            values["deploymentStrategy"] = {"type": "Recreate"}
+    if given["monitoring_grafana_image"]:
+        values["image"] = grafana_image(str(given["monitoring_grafana_image"]), embedded)
     return values
 
 
@@ -193,9 +196,18 @@ def _upstream() -> dict[str, Any]:
                     "reporting_enabled": False,
                 },
                 "auth.anonymous": {"enabled": False},
+                # It would fetch some at each start, and wait for them where it reaches nobody.
+                "plugins": {"preinstall_disabled": True},
                 "users": {"allow_sign_up": False},
             },
-            "sidecar": {"dashboards": {"searchNamespace": "ALL", "folderAnnotation": "grafana_folder"}},
+            "sidecar": {
+                "dashboards": {
+                    "searchNamespace": "ALL",
+                    # The annotation names a directory; only with the second line a directory is a folder in Grafana.
+                    "folderAnnotation": "grafana_folder",
+                    "provider": {"foldersFromFilesStructure": True},
+                }
+            },
         },
     }
 
@@ -249,3 +261,15 @@ def _receiver(item: Mapping[str, Any]) -> dict[str, Any]:
     else:
         settings.update(url=str(item["url"]))
     return {"name": str(item["name"]), f"{kind}_configs": [settings]}
+
+
+def grafana_image(reference: str, embedded: bool) -> dict[str, str]:
+    """registry/repository:tag or @digest as the charts' values. Grafana's own has a name of its own for the digest."""
+    name, _, digest = reference.partition("@")
+    head, _, tail = name.rpartition("/")
+    last, _, tag = tail.partition(":")
+    registry, _, path = head.partition("/")
+    if not ("." in registry or ":" in registry or registry == "localhost"):
+        registry, path = "docker.io", head
+    hashed = {"digest": digest} if embedded else {"sha": digest.removeprefix("sha256:")}
+    return {"registry": registry, "repository": f"{path}/{last}".lstrip("/"), "tag": tag, **hashed}

@@ -210,9 +210,9 @@ def await_ready(cluster: Cluster, given: dict[str, Any]) -> list[str]:
     reason = live.await_ready(cluster, newest.workloads(), given["timeout_seconds"])
     if reason:
         raise AccessError(reason)
-    if not newest.verified:
+    if not newest.ready:
         path = resource_path("v1", "secrets", given["namespace"], helm_release.secret_name(newest))
-        mark = {"metadata": {"annotations": {helm_release.VERIFIED_ANNOTATION: "true"}}}
+        mark = {"metadata": {"labels": {helm_release.READY_LABEL: str(newest.revision)}}}
         cluster.call("PATCH", path, mark, content_type=MERGE)
     return [item.sentence() for item in drifts]
 

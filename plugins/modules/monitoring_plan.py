@@ -17,7 +17,14 @@ description:
     permissions, values that the chart's schema refuses) before anything is changed.
 version_added: 0.1.0
 author: The Appgate platform authors
-options: {}
+options:
+  operation:
+    description:
+      - V(converge) compares what is there with what is wanted, present or absent.
+      - V(rollback) finds the earlier revision of the release that C(monitoring_revision) names.
+    type: str
+    choices: [converge, rollback]
+    default: converge
 attributes:
   check_mode:
     description: Reports a change when something would be done.
@@ -60,6 +67,17 @@ recover:
   returned: when monitoring_state is present
   type: str
   sample: rollback
+revision:
+  description: The revision to go to.
+  returned: with O(operation=rollback)
+  type: int
+  sample: 3
+undo_revision:
+  description:
+    - Where to go when the new revision does not become ready. 0 takes a first install away again, -1 leaves all as it is.
+  returned: when monitoring_state is present, or with O(operation=rollback)
+  type: int
+  sample: 4
 rows:
   description: Rows of the closing table.
   returned: when monitoring_state is present

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils.monitoring_inputs import problems, removal_problems
+import yaml
+from ansible_collections.appgate.platform.plugins.module_utils.monitoring_inputs import (
+    SWITCHES,
+    names_problems,
+    problems,
+)
 
 GOOD: dict[str, Any] = {
     "monitoring_namespace": "prometheus",
@@ -94,5 +100,11 @@ def test_no_secret_is_repeated() -> None:
 
 
 def test_removal_asks_for_names_alone() -> None:
-    assert removal_problems({**GOOD, "monitoring_retention": "x"}) == []
-    assert removal_problems({**GOOD, "monitoring_release": "X"})
+    assert names_problems({**GOOD, "monitoring_retention": "x"}) == []
+    assert names_problems({**GOOD, "monitoring_release": "X"})
+
+
+def test_every_switch_is_read_as_one(root: Path) -> None:
+    specs = yaml.safe_load((root / "roles/monitoring/meta/argument_specs.yml").read_text())["argument_specs"]
+    options = {name: option for spec in specs.values() for name, option in spec["options"].items()}
+    assert sorted(SWITCHES) == sorted(name for name, option in options.items() if option["type"] == "bool")

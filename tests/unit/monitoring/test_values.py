@@ -108,3 +108,30 @@ def test_names_are_those_of_the_community() -> None:
         "Grafana": ("prometheus-grafana", 80, 3000),
     }
     assert values.fullname("monitoring") == "monitoring-kube-prometheus"
+
+
+@pytest.mark.parametrize(
+    ("reference", "embedded", "wanted"),
+    [
+        ("grafana/grafana:13.2.0", True, ("docker.io", "grafana/grafana", "13.2.0", "digest", "")),
+        ("r:5000/a/grafana:1", False, ("r:5000", "a/grafana", "1", "sha", "")),
+        ("r.example/g@sha256:ab", True, ("r.example", "g", "", "digest", "sha256:ab")),
+        # The published chart writes `@sha256:` itself.
+        ("r.example/g@sha256:ab", False, ("r.example", "g", "", "sha", "ab")),
+    ],
+)
+def test_grafanas_image_as_each_chart_reads_it(reference: str, embedded: bool, wanted: tuple[str, ...]) -> None:
+    registry, repository, tag, key, digest = wanted
+    image = build(embedded, grafana=True, monitoring_grafana_image=reference)["grafana"]["image"]
+    assert image == {"registry": registry, "repository": repository, "tag": tag, key: digest}
+
+
+def test_the_published_grafana_shows_our_folders_and_fetches_nothing() -> None:
+    grafana = build(False, grafana=True, monitoring_grafana_storage_size="1Gi")["grafana"]
+    assert grafana["sidecar"]["dashboards"] == {
+        "searchNamespace": "ALL",
+        "folderAnnotation": "grafana_folder",
+        "provider": {"foldersFromFilesStructure": True},
+    }
+    assert grafana["grafana.ini"]["plugins"] == {"preinstall_disabled": True}
+    assert grafana["deploymentStrategy"] == {"type": "Recreate"}
