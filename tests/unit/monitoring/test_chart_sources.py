@@ -185,7 +185,7 @@ class Elsewhere(http.server.BaseHTTPRequestHandler):
     seen: list[str | None]
 
     def do_GET(self) -> None:
-        me = f"http://127.0.0.1:{self.server.server_address[1]}"
+        me = f"http://127.0.0.1:{self.connection.getsockname()[1]}"
         path, token = self.path, self.headers.get("Authorization")
         if path.startswith("/token"):
             good = token == f"Basic {base64.b64encode(f'me:{PASSWORD}'.encode()).decode()}"
