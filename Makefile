@@ -30,8 +30,8 @@ up: $(RUNTIME) ## Bring up the cluster and serve the app: ansible-playbook site.
 down: $(RUNTIME) ## Remove all that `make up` made: ansible-playbook playbooks/destroy.yml
 	ansible-playbook playbooks/destroy.yml $(ARGS)
 
-test: $(TEST) ## Lint, unit tests and every Molecule scenario: pytest
-	pytest --durations=15 $(ARGS)
+test: $(TEST) ## Lint, unit tests and every Molecule scenario, two tests at a time: pytest -n 2 --dist loadgroup
+	pytest -n 2 --dist loadgroup --durations=15 $(ARGS)
 
 lint: $(TEST) ## Only the linters: pytest tests/test_lint.py tests/test_house.py
 	pytest tests/test_lint.py tests/test_house.py $(ARGS)

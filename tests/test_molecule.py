@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every Molecule scenario on a real cluster, each as one test.
 
-The scenarios share the cluster of the scenario ``default``: it is made before the first one and removed after the last.
+Most share the cluster of the scenario ``default``: it is made before the first one and removed after the last. Those
+with ``shared_state: false`` need none, or make their own.
 """
 
 from __future__ import annotations
@@ -14,9 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENARIOS = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml") if path.parent.name != "default")
+SCENARIOS = {
+    path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for path in sorted(ROOT.glob("molecule/*/molecule.yml"))
+    if path.parent.name != "default"
+}
+SHARING = [name for name, config in SCENARIOS.items() if config.get("shared_state", True)]
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 and shutil.which("sudo") is None,
@@ -48,6 +55,14 @@ def shared_cluster() -> Iterator[None]:
     molecule("destroy", "--scenario-name", "default")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.xdist_group("shared cluster")
+@pytest.mark.parametrize("scenario", SHARING)
 def test_scenario(scenario: str, shared_cluster: None) -> None:
+    molecule("test", "--scenario-name", scenario, "--destroy", "never")
+
+
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SCENARIOS if name not in SHARING]
+)
+def test_scenario_of_its_own(scenario: str) -> None:
     molecule("test", "--scenario-name", scenario, "--destroy", "never")
