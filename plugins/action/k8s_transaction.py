@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ansible.utils.display import Display
 from ansible_collections.appgate.platform.plugins.modules import k8s_transaction
 from ansible_collections.appgate.platform.plugins.plugin_utils.local_module import LocalModule
+
+display = Display()
 
 
 class ActionModule(LocalModule):
@@ -16,4 +19,9 @@ class ActionModule(LocalModule):
     arguments: ClassVar[dict[str, Any]] = k8s_transaction.ARGUMENTS
 
     def perform(self, given: dict[str, Any]) -> dict[str, Any]:
-        return k8s_transaction.perform(given, check_mode=self._task.check_mode, diff=self._task.diff)
+        return k8s_transaction.perform(
+            given,
+            check_mode=self._task.check_mode,
+            diff=self._task.diff,
+            on_lock_wait=display.display,
+        )

@@ -38,6 +38,7 @@ NUMBERS: dict[str, tuple[int, int]] = {
     "app_pdb_max_unavailable": (1, 1000),
     "app_start_timeout_seconds": (1, 3600),
     "app_rollout_timeout_seconds": (1, 86400),
+    "app_lock_wait_seconds": (0, 86400),
     "app_drain_delay_seconds": (0, 600),
     "app_haproxy_stop_timeout_seconds": (1, 3600),
     "app_gunicorn_stop_timeout_seconds": (1, 3600),

@@ -13,6 +13,7 @@ import base64
 import binascii
 import contextlib
 import datetime
+import email.utils
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,6 +67,7 @@ class Names:
 
     kubeconfig: str = "kubeconfig"
     context: str = "context"
+    lock_wait_seconds: str = "lock_wait_seconds"
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,8 @@ class Cluster:
         self.timeout_seconds = timeout_seconds
         self.headers: dict[str, str] = {"Accept": "application/json", "User-Agent": "appgate-platform"}
         self._client_certificate: bytes | None = None
+        #: The Date header of the latest answer, and when that came.
+        self._date: tuple[str, float] = ("", 0.0)
         options: dict[str, Any] = {}
         if entry.server.startswith("https:"):
             options["ssl_context"] = self._ssl_context()
@@ -396,6 +401,7 @@ class Cluster:
             answer = self._pool.request(method, url, body=data, headers=headers, redirect=False, **options)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise AccessError(self._explain(error)) from None
+        self._date = (answer.headers.get("Date") or "", time.monotonic())
         response = Response(answer.status, answer.data, _warnings(answer.headers.getlist("Warning")))
         if answer.status >= 400:
             raise self._api_error(response)
@@ -461,6 +467,12 @@ class Cluster:
             f"{start} can't be reached: {reason}. Is the cluster up? "
             f"It was named by {self.names.kubeconfig} and {self.names.context}."
         )
+
+    def server_time(self) -> datetime.datetime:
+        """The API server's clock, by its latest answer: all who ask it agree, whatever their own clocks say."""
+        header, at = self._date
+        parsed = email.utils.parsedate_to_datetime(header) if header else datetime.datetime.now(datetime.UTC)
+        return parsed + datetime.timedelta(seconds=time.monotonic() - at if header else 0)
 
     # -- questions -----------------------------------------------------------------------------------------------
 

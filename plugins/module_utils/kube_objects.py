@@ -39,6 +39,7 @@ KINDS: dict[tuple[str, str], tuple[str, bool]] = {
     ("batch", "Job"): ("jobs", True),
     ("batch", "CronJob"): ("cronjobs", True),
     ("autoscaling", "HorizontalPodAutoscaler"): ("horizontalpodautoscalers", True),
+    ("coordination.k8s.io", "Lease"): ("leases", True),
     ("networking.k8s.io", "Ingress"): ("ingresses", True),
     ("networking.k8s.io", "NetworkPolicy"): ("networkpolicies", True),
     ("policy", "PodDisruptionBudget"): ("poddisruptionbudgets", True),

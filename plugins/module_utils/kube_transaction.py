@@ -4,6 +4,8 @@
 
 Every deploy that changes something leaves a revision: a Secret that holds what was applied. It is written before the
 first object is touched, so that an interrupted run is known to the next one, which then goes on from there.
+
+Whoever changes something holds the release's Lease meanwhile. What was planned before it was taken is planned again.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import urllib3
 from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
@@ -31,6 +33,9 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     policy_engine,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import Manifest, ObjectId
+
+if TYPE_CHECKING:
+    from ansible_collections.appgate.platform.plugins.module_utils.kube_lease import Lease
 
 FIELD_MANAGER = "appgate"
 APPLY = "application/apply-patch+yaml"
@@ -68,6 +73,10 @@ class TransactionError(Exception):
         self.outcome = outcome
 
 
+class _NamespaceGoneError(TransactionError):
+    """Somebody removed the namespace while this run waited."""
+
+
 class _NotUpError(Exception):
     """What was applied does not serve."""
 
@@ -99,6 +108,7 @@ class Settings:
     namespace: str
     wait_timeout_seconds: float = 180.0
     namespace_wait_seconds: float = 0.0
+    lock_wait_seconds: float = 300.0
     history_limit: int = 10
     probes: tuple[Probe, ...] = ()
     description: str = ""
@@ -106,6 +116,8 @@ class Settings:
     roll_back: bool = True
     #: Called before each pause of a wait, with how far it is.
     on_progress: Callable[[str], None] = lambda text: None
+    #: Called when another run has to end first, with that sentence.
+    on_lock_wait: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,40 @@ class Revision:
     def line(self) -> str:
         """For a list that a person reads."""
         return f"{self.number}  {self.status:<10}  {self.applied_at}  {self.description}".rstrip()
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What a release stands on: the namespace, and what earlier runs left."""
+
+    namespace: Manifest | None
+    history: list[Revision]
+
+    @property
+    def current(self) -> Revision | None:
+        """The revision that serves."""
+        return next((revision for revision in reversed(self.history) if revision.status == DEPLOYED), None)
+
+    def in_doubt(self) -> bool:
+        """Whether objects may be there that the current revision doesn't tell of.
+
+        A failed revision has been put back, so it doesn't count; an interrupted one may have left anything behind. Two
+        deployed ones come from runs that knew no lease, or from one that was killed at its very end.
+        """
+        deployed = [revision for revision in self.history if revision.status == DEPLOYED]
+        return len(deployed) != 1 or any(
+            revision.status == PENDING and revision.number > deployed[0].number for revision in self.history
+        )
+
+    def made(self) -> set[ObjectId]:
+        """What earlier runs made: the objects of the first deployed revision, and those of every run after it."""
+        first = next((revision.number for revision in self.history if revision.status == DEPLOYED), 0)
+        return {
+            objects.object_id(manifest)
+            for revision in self.history
+            if revision.number >= first
+            for manifest in revision.manifests()
+        }
 
 
 @dataclass
@@ -208,6 +254,8 @@ class _Planned:
 class _Plan:
     planned: list[_Planned]
     pruned: list[tuple[ObjectId, str, Manifest]]
+    #: Whether the current revision already says what is wanted.
+    settled: bool = False
 
     def changes(self) -> list[Change]:
         found = [item.change for item in self.planned if item.change]
@@ -219,6 +267,16 @@ class _Plan:
         return {item.identity: item.live for item in self.planned if item.live is not None}
 
 
+@dataclass(frozen=True)
+class _Removal:
+    """What is to be removed: paths, and what becomes of the namespace."""
+
+    objects: list[str]
+    records: list[str]
+    namespace_goes: bool
+    release_namespace: bool
+
+
 class Transaction:
     """One release in one namespace of one cluster."""
 
@@ -227,6 +285,8 @@ class Transaction:
         self.settings = settings
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
         self._groups: set[str] = set()
+        self._lease: Lease | None = None
+        self._notes: list[str] = []
         self._http = urllib3.PoolManager(retries=False)
 
     # -- entry points --------------------------------------------------------------------------------------------
@@ -235,17 +295,18 @@ class Transaction:
         """Bring the cluster to these manifests, or leave it as it was."""
         outcome = Outcome(server_version=self.cluster.version())
         wanted = self._own(manifests)
-        namespace, history = self._look(self._permissions(wanted), outcome)
-        return self._run(wanted, namespace, history, outcome, self.settings.description)
+        ground = self._look(self._permissions(wanted), outcome)
+        return self._run(wanted, ground, outcome, self.settings.description)
 
     def roll_back(self, number: int | None) -> Outcome:
         """Go to an earlier revision: the one of that number, or the one before the current one."""
         outcome = Outcome(server_version=self.cluster.version())
-        namespace, history = self._look([*self._record_permissions()], outcome)
-        target = self._choose(history, number)
+        ground = self._look([], outcome)
+        target = self._choose(ground, number)
         wanted = target.manifests()
         self.cluster.require(self._permissions(wanted))
-        return self._run(wanted, namespace, history, outcome, f"rollback to revision {target.number}")
+        back = f"rollback to revision {target.number}"
+        return self._run(wanted, ground, outcome, back, relative=number is None)
 
     def remove(self, *, remove_namespace: bool = True) -> Outcome:
         """Remove every object of the release, and the namespace if this release made it."""
@@ -259,14 +320,31 @@ class Transaction:
             outcome.changed = True
             return outcome
         self.cluster.require(self._removal_permissions())
+        self._plan_removal(namespace, outcome, remove_namespace=remove_namespace)
+        if settings.check_mode or not outcome.changed:
+            return outcome
+        with contextlib.suppress(_NamespaceGoneError), self._alone(outcome):
+            namespace = self._namespace()
+            if namespace is not None and not _is_terminating(namespace):
+                # What was found before may be stale by now.
+                self._carry_out_removal(self._plan_removal(namespace, outcome, remove_namespace=remove_namespace))
+                return outcome
+        self._await_gone([resource_of_namespace(settings.namespace)], "the namespace")
+        return outcome
+
+    def _plan_removal(self, namespace: Manifest, outcome: Outcome, *, remove_namespace: bool) -> _Removal:
+        settings = self.settings
         history = self._history()
         targets = self._owned(history)
         outcome.changes = [
             Change(identity, "delete", objects.essence(live), {}, objects.base_name(live))
             for identity, _path, live in targets
+            # The lease of this run goes with its end. One that a dead run left is an object like any other.
+            if not self._lease or identity.kind != "Lease" or self._lease.took_over
         ]
         made_it = _annotation(namespace, objects.CREATED_BY_ANNOTATION) == settings.release
         owns_fields = _is_managed(namespace)
+        outcome.warnings = [*self._notes]
         if remove_namespace and made_it:
             foreign = self._foreign({identity for identity, _path, _live in targets})
             if foreign:
@@ -285,70 +363,143 @@ class Transaction:
                 )
             )
         outcome.changed = bool(outcome.changes)
-        if settings.check_mode or not outcome.changed:
-            return outcome
-        # Records go last: an interrupted removal must still know what there was to remove.
         records = {revision.name for revision in history}
-        first = [path for identity, path, _live in targets if identity.name not in records]
-        last = [path for identity, path, _live in targets if identity.name in records]
-        for paths in (first, last):
+        paths: tuple[list[str], list[str]] = ([], [])
+        for found, path, _live in targets:
+            if not self._lease or path != self._lease.path:
+                paths[found.name in records].append(path)
+        return _Removal(*paths, namespace_goes, owns_fields and not namespace_goes)
+
+    def _carry_out_removal(self, removal: _Removal) -> None:
+        # Records go last: an interrupted removal must still know what there was to remove.
+        for paths in (removal.objects, removal.records):
+            self._stay_alone()
             in_parallel(self._delete, paths)
             self._await_gone(paths, "the objects")
-        if namespace_goes:
-            path = resource_of_namespace(settings.namespace)
+        if removal.namespace_goes:
+            path = resource_of_namespace(self.settings.namespace)
+            self._stay_alone()
             self._delete(path)
             self._await_gone([path], "the namespace")
-        elif owns_fields:
+        elif removal.release_namespace:
             self._release_namespace(False)
-        return outcome
 
     # -- the transaction itself ----------------------------------------------------------------------------------
 
     def _run(
-        self,
-        wanted: list[Manifest],
-        namespace: Manifest | None,
-        history: list[Revision],
-        outcome: Outcome,
-        description: str,
+        self, wanted: list[Manifest], ground: _Ground, outcome: Outcome, description: str, *, relative: bool = False
     ) -> Outcome:
-        settings = self.settings
-        self._require_ground(wanted, namespace)
-        current = _latest(history, DEPLOYED)
-        plan = self._plan(wanted, self._candidates(history), namespace is not None)
-        self._refuse(plan)
-        outcome.changes = plan.changes()
-        outcome.warnings = sorted({text for item in plan.planned for text in item.warnings})
-        digest = objects.checksum(wanted)
-        # A failed revision has been put back, so it doesn't count; an interrupted one may have left anything behind.
-        interrupted = current is None or any(
-            item.status == PENDING and item.number > current.number for item in history
-        )
-        settled = current is not None and current.checksum == digest and not interrupted
-        outcome.changed = bool(outcome.changes) or not settled
-        outcome.previous_revision = current.number if current else 0
-        next_number = history[-1].number + 1 if history else 1
-        outcome.revision = current.number if current and settled else next_number
-        if settings.check_mode:
+        self._require_ground(wanted, ground.namespace)
+        plan = self._study(wanted, ground, outcome)
+        if self.settings.check_mode:
             outcome.services = self._services(wanted, plan.live())
             return outcome
+        if not outcome.changed:
+            return self._carry_out(wanted, ground, plan, outcome, description)
+        made: list[Change] = []
+        if ground.namespace is None:  # the lease has to live somewhere
+            made = [change for change in outcome.changes if change.identity.kind == "Namespace"]
+            self._apply_namespace(plan)
+        with self._alone(outcome):
+            again = self._read_ground()
+            if relative and again.current != ground.current:
+                raise TransactionError(
+                    f"While this run waited, another one left {self.settings.release} at "
+                    f"{f'revision {again.current.number}' if again.current else 'no revision'}, so the one before is "
+                    "another one now; nothing was changed. Run again, or name the revision to go to."
+                )
+            plan = self._study(wanted, again, outcome, made)
+            return self._carry_out(wanted, again, plan, outcome, description)
+
+    def _study(self, wanted: list[Manifest], ground: _Ground, outcome: Outcome, made: Sequence[Change] = ()) -> _Plan:
+        """Compare what is wanted with what there is, and say what is to be done."""
+        current = ground.current
+        plan = self._plan(wanted, ground.made(), ground.namespace is not None)
+        self._refuse(plan, made)
+        plan.settled = current is not None and current.checksum == objects.checksum(wanted) and not ground.in_doubt()
+        outcome.changes = [*made, *plan.changes()]
+        outcome.warnings = [*self._notes, *sorted({text for item in plan.planned for text in item.warnings})]
+        outcome.changed = bool(outcome.changes) or not plan.settled
+        outcome.previous_revision = current.number if current else 0
+        next_number = ground.history[-1].number + 1 if ground.history else 1
+        outcome.revision = current.number if current and plan.settled else next_number
+        return plan
+
+    def _carry_out(
+        self, wanted: list[Manifest], ground: _Ground, plan: _Plan, outcome: Outcome, description: str
+    ) -> Outcome:
         record: Revision | None = None
         try:
             self._apply_namespace(plan)
-            if not settled:
-                record = self._write_record(outcome.revision, wanted, digest, description)
+            if not plan.settled:
+                record = self._write_record(outcome.revision, wanted, description)
             self._apply(plan)
             live = self._wait(wanted, None if outcome.changes else plan.live())
             outcome.services = self._services(wanted, live)
             outcome.probes = self._probe(wanted, live)
         except (_NotUpError, ApiError) as error:
-            raise self._recover(error, outcome, plan, current, record) from None
+            raise self._recover(error, outcome, plan, ground, record) from None
+        self._stay_alone()
         self._prune(plan)
         if record:
-            self._close(record, history)
+            self._close(record, ground.history)
         return outcome
 
-    def _look(self, permissions: Iterable[Permission], outcome: Outcome) -> tuple[Manifest | None, list[Revision]]:
+    @contextlib.contextmanager
+    def _alone(self, outcome: Outcome) -> Iterator[None]:
+        """Hold the release's lease, so that no other run changes the release meanwhile."""
+        # Only a run that changes something pays for the import.
+        from ansible_collections.appgate.platform.plugins.module_utils import kube_lease
+
+        settings, context = self.settings, self.cluster.entry.context
+        release = f"{settings.release} in namespace {settings.namespace} of context {context!r}"
+        lease = kube_lease.Lease(self.cluster, settings.namespace, settings.release)
+        try:
+            lease.acquire(
+                settings.lock_wait_seconds,
+                lambda holder: settings.on_lock_wait(
+                    f"{release} is being changed by {holder}: waiting for up to {settings.lock_wait_seconds:g} s."
+                ),
+            )
+        except kube_lease.HeldError as error:
+            waited = f", and still was after {settings.lock_wait_seconds:g} s" if settings.lock_wait_seconds > 0 else ""
+            raise TransactionError(
+                f"{release} is being changed by {error}{waited}; nothing was changed here. Run again when that run has "
+                f"ended, or have this one wait for it longer: {self.cluster.names.lock_wait_seconds}."
+            ) from None
+        except kube_lease.NamespaceGoneError:
+            raise _NamespaceGoneError(
+                f"Namespace {settings.namespace} of context {context!r} was removed while this run was about to change "
+                f"{settings.release} in it; nothing was changed. Run again."
+            ) from None
+        if lease.took_over:
+            self._notes.append(f"{release} was being changed by {lease.took_over}, which is dead: went on from there.")
+        elif lease.waited_for:
+            self._notes.append(
+                f"{release} was being changed by {lease.waited_for}: waited {lease.waited_seconds:.0f} s."
+            )
+        self._lease = lease
+        try:
+            yield
+        except kube_lease.LostError as error:
+            raise TransactionError(str(error), outcome) from None
+        finally:
+            self._lease = None
+            lease.release()
+
+    def _stay_alone(self) -> None:
+        """Asked before each step that writes: stop where another run may be at it by now."""
+        if self._lease:
+            self._lease.check()
+
+    def _read_ground(self) -> _Ground:
+        """The same questions as at the beginning of a run, for which there may be other answers by now."""
+        namespace, history = in_parallel(lambda ask: ask(), [self._namespace, self._history])
+        if namespace is not None and _is_terminating(namespace):
+            self._refuse_terminating(namespace)
+        return _Ground(namespace, history)
+
+    def _look(self, permissions: Iterable[Permission], outcome: Outcome) -> _Ground:
         """Ask side by side for what every run needs to know; a missing permission is the first to be told."""
         with ThreadPoolExecutor(max_workers=4) as pool:
             groups: Future[set[str]] = pool.submit(self.cluster.groups)
@@ -360,8 +511,8 @@ class Transaction:
             found = namespace.result()
             if found is not None and _is_terminating(found):
                 self._sit_out(found)
-                return None, []
-            return found, history.result()
+                return _Ground(None, [])
+            return _Ground(found, history.result())
 
     def _sit_out(self, namespace: Manifest) -> None:
         """A namespace that is being deleted takes no new objects: wait as long as allowed, then refuse."""
@@ -371,6 +522,10 @@ class Transaction:
             with contextlib.suppress(TransactionError):
                 self._await_gone([path], "the namespace", settings.namespace_wait_seconds)
                 return
+        self._refuse_terminating(namespace)
+
+    def _refuse_terminating(self, namespace: Manifest) -> NoReturn:
+        settings = self.settings
         since = (namespace.get("metadata") or {}).get("deletionTimestamp")
         conditions = (namespace.get("status") or {}).get("conditions") or []
         remaining = [str(item.get("message")) for item in conditions if item.get("status") == "True"]
@@ -522,15 +677,15 @@ class Transaction:
             query["dryRun"] = "All"
         return self.cluster.call("PATCH", path, manifest, query=query, content_type=APPLY)
 
-    def _refuse(self, plan: _Plan) -> None:
+    def _refuse(self, plan: _Plan, made: Sequence[Change] = ()) -> None:
         refused = [item for item in plan.planned if item.refusal]
         if not refused:
             return
         context = self.cluster.entry.context
+        done = f"nothing but {made[0].identity} was made" if made else "nothing was changed"
         raise TransactionError(
             rollout.report(
-                f"The API server of context {context!r} refuses {len(refused)} of {len(plan.planned)} objects; "
-                "nothing was changed.",
+                f"The API server of context {context!r} refuses {len(refused)} of {len(plan.planned)} objects; {done}.",
                 [(f"{item.identity}:", [item.refusal]) for item in refused],
             )
         )
@@ -559,6 +714,7 @@ class Transaction:
         todo = {item.identity: item for item in plan.planned if item.change}
         batches = objects.in_batches(item.effective for item in todo.values())
         for batch in batches:
+            self._stay_alone()
             in_parallel(lambda manifest: self._patch(todo[objects.object_id(manifest)].path, manifest), batch)
 
     def _prune(self, plan: _Plan) -> None:
@@ -632,6 +788,7 @@ class Transaction:
             time.sleep(pause)
             pause = min(POLL_SECONDS, pause * 2)
             live = None
+            self._stay_alone()
 
     def _failures(self, workloads: Iterable[Manifest]) -> list[rollout.Failure]:
         failures: list[rollout.Failure] = []
@@ -819,10 +976,12 @@ class Transaction:
         error: _NotUpError | ApiError,
         outcome: Outcome,
         plan: _Plan,
-        current: Revision | None,
+        ground: _Ground,
         record: Revision | None,
     ) -> TransactionError:
         """Explain, put the last good revision back if there is one, and hand over the error to raise."""
+        self._stay_alone()
+        current = ground.current
         settings, release = self.settings, self.settings.release
         sections = error.sections if isinstance(error, _NotUpError) else [("Why:", [error.message])]
         place = f"in namespace {settings.namespace} of context {self.cluster.entry.context!r}"
@@ -848,19 +1007,21 @@ class Transaction:
             again = [(f"Revision {current.number}: {heading}", lines) for heading, lines in reasons]
             return TransactionError(rollout.report(title, [*sections, *again, ("Look further:", [look])]), outcome)
         self._mark(record.name, FAILED)
+        self._retire(item for item in ground.history if item is not current)
         outcome.rolled_back_to = current.number
         title = f"{title} Revision {current.number} has been put back and serves. Correct the cause and run again."
         return TransactionError(rollout.report(title, sections), outcome)
 
     def _put_back(self, revision: Revision, failed: _Plan) -> None:
         wanted = revision.manifests()
-        candidates = {item.identity for item in failed.planned}
+        candidates = {item.identity for item in failed.planned} | {identity for identity, _path, _live in failed.pruned}
         plan = self._plan(wanted, candidates, True)
         self._refuse(plan)
         self._apply_namespace(plan)
         self._apply(plan)
         live = self._wait(wanted, None)
         self._probe(wanted, live)
+        self._stay_alone()
         self._prune(plan)
 
     # -- revisions -----------------------------------------------------------------------------------------------
@@ -894,19 +1055,8 @@ class Transaction:
             )
         return sorted(revisions, key=lambda revision: revision.number)
 
-    def _candidates(self, history: Sequence[Revision]) -> set[ObjectId]:
-        """What earlier runs made: the deployed revision's objects, and those of every run after it."""
-        current = _latest(history, DEPLOYED)
-        first = current.number if current else 0
-        return {
-            objects.object_id(manifest)
-            for revision in history
-            if revision.number >= first
-            for manifest in revision.manifests()
-        }
-
-    def _choose(self, history: Sequence[Revision], number: int | None) -> Revision:
-        settings = self.settings
+    def _choose(self, ground: _Ground, number: int | None) -> Revision:
+        settings, history = self.settings, ground.history
         known = [(f"Revisions of {settings.release} in namespace {settings.namespace}:", [r.line() for r in history])]
         if not history:
             raise TransactionError(
@@ -918,14 +1068,16 @@ class Transaction:
                 if revision.number == number:
                     return revision
             raise TransactionError(rollout.report(f"There is no revision {number} to go back to.", known))
-        current = _latest(history, DEPLOYED)
+        current = ground.current
         for revision in reversed(history):
             if revision.status == SUPERSEDED and (current is None or revision.checksum != current.checksum):
                 return revision
         raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
 
-    def _write_record(self, number: int, manifests: list[Manifest], digest: str, description: str) -> Revision:
+    def _write_record(self, number: int, manifests: list[Manifest], description: str) -> Revision:
+        self._stay_alone()
         settings = self.settings
+        digest = objects.checksum(manifests)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         name = f"{settings.release}-revision-{number}"
         packed = objects.pack(manifests)
@@ -974,15 +1126,19 @@ class Transaction:
     def _close(self, record: Revision, history: Sequence[Revision]) -> None:
         """The new one counts from now on; those beyond the limit go."""
         self._mark(record.name, DEPLOYED)
-        superseded = [item for item in history if item.status == DEPLOYED]
-        interrupted = [item for item in history if item.status == PENDING]
+        self._retire(history)
         surplus = len(history) + 1 - self.settings.history_limit
         doomed = history[: max(0, surplus)]
-        in_parallel(lambda item: self._mark(item.name, SUPERSEDED), superseded)
-        in_parallel(lambda item: self._mark(item.name, FAILED), interrupted)
         in_parallel(
             lambda item: self._delete(objects.resource_path("v1", "secrets", self.settings.namespace, item.name)),
             doomed,
+        )
+
+    def _retire(self, revisions: Iterable[Revision]) -> None:
+        """What served before serves no more; what was interrupted has come to nothing."""
+        ends = {DEPLOYED: SUPERSEDED, PENDING: FAILED}
+        in_parallel(
+            lambda item: self._mark(item.name, ends[item.status]), [item for item in revisions if item.status in ends]
         )
 
     # -- small questions -----------------------------------------------------------------------------------------
@@ -1018,14 +1174,25 @@ class Transaction:
 
     def _record_permissions(self) -> list[Permission]:
         namespace = self.settings.namespace
-        return [Permission(verb, "", "secrets", namespace) for verb in ("list", "create", "patch", "delete")]
+        return [
+            *(Permission(verb, "", "secrets", namespace) for verb in ("list", "create", "patch", "delete")),
+            *self._lease_permissions(),
+        ]
+
+    def _lease_permissions(self) -> list[Permission]:
+        namespace, group = self.settings.namespace, "coordination.k8s.io"
+        return [Permission(verb, group, "leases", namespace) for verb in ("get", "create", "update", "delete")]
 
     def _removal_permissions(self) -> list[Permission]:
         namespace = self.settings.namespace
         return [
-            Permission(verb, group, resource, namespace)
-            for group, resource in (("", "secrets"), ("apps", "deployments"), ("", "services"))
-            for verb in ("list", "delete")
+            *(
+                Permission(verb, group, resource, namespace)
+                for group, resource in (("", "secrets"), ("apps", "deployments"), ("", "services"))
+                for verb in ("list", "delete")
+            ),
+            *self._lease_permissions(),
+            Permission("list", "coordination.k8s.io", "leases", namespace),
         ]
 
     def _owned(self, history: Sequence[Revision]) -> list[tuple[ObjectId, str, Manifest]]:
@@ -1142,10 +1309,6 @@ def _bracket(address: str) -> str:
 
 def _text(encoded: str) -> str:
     return base64.b64decode(encoded).decode()
-
-
-def _latest(history: Sequence[Revision], status: str) -> Revision | None:
-    return next((revision for revision in reversed(history) if revision.status == status), None)
 
 
 def _annotation(live: Mapping[str, Any], key: str) -> str:

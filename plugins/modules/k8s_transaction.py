@@ -17,7 +17,7 @@ description:
   - Objects that an earlier run made and that are no longer wanted are removed. Only objects with the label
     C(appgate.platform/release) of this release are ever removed.
   - Every deploy that changes something is kept as a revision, in a Secret of the namespace. A run that was interrupted
-    is continued by the next one.
+    is continued by the next one. Of two runs at the same release, one waits for the other.
   - One process does all of this, because a task per object costs a second each.
 requirements:
   - PyYAML and urllib3; the Python package kubernetes for kubeconfigs with an auth-provider only
@@ -107,6 +107,13 @@ options:
     description: How long to wait for a namespace that is being deleted to be gone, before refusing.
     type: float
     default: 0
+  lock_wait_seconds:
+    description:
+      - How long to wait for another run that is changing this release, before refusing. 0 refuses at once.
+      - A run holds a Lease C(<release>-deploy) of the namespace while it changes something. That of a run that was killed
+        is taken over 15 s after its last sign of life. Runs that change nothing take none.
+    type: float
+    default: 300
   connect_timeout_seconds:
     description: How long the API server may take to accept a connection.
     type: float
@@ -207,6 +214,7 @@ network_policy_engine:
   sample: Cilium
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -244,6 +252,7 @@ ARGUMENTS: dict[str, Any] = {
     "probes": {"type": "list", "elements": "dict", "default": [], "options": PROBE_OPTIONS},
     "wait_timeout_seconds": {"type": "float", "default": 180},
     "namespace_wait_seconds": {"type": "float", "default": 0},
+    "lock_wait_seconds": {"type": "float", "default": 300},
     "connect_timeout_seconds": {"type": "float", "default": 5},
     "history_limit": {"type": "int", "default": 10},
     "roll_back": {"type": "bool", "default": True},
@@ -274,7 +283,7 @@ def result(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def run(given: dict[str, Any], check_mode: bool) -> Outcome:
+def run(given: dict[str, Any], check_mode: bool, on_lock_wait: Callable[[str], None]) -> Outcome:
     """Do what the module's options say."""
     cluster = connect(
         given["kubeconfig"], given["context"], Names(**given["variables"]), given["connect_timeout_seconds"]
@@ -286,11 +295,13 @@ def run(given: dict[str, Any], check_mode: bool) -> Outcome:
             namespace=given["namespace"],
             wait_timeout_seconds=given["wait_timeout_seconds"],
             namespace_wait_seconds=given["namespace_wait_seconds"],
+            lock_wait_seconds=given["lock_wait_seconds"],
             history_limit=given["history_limit"],
             probes=tuple(Probe(**probe) for probe in given["probes"]),
             description=given["description"],
             check_mode=check_mode,
             roll_back=given["roll_back"],
+            on_lock_wait=on_lock_wait,
         ),
     )
     if given["state"] == "absent":
@@ -303,10 +314,12 @@ def run(given: dict[str, Any], check_mode: bool) -> Outcome:
     return transaction.deploy([*given["manifests"], *secrets])
 
 
-def perform(given: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[str, Any]:
+def perform(
+    given: dict[str, Any], *, check_mode: bool, diff: bool, on_lock_wait: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Do what the options say; the module's result, a failure with `failed` and `msg`."""
     try:
-        outcome = run(given, check_mode)
+        outcome = run(given, check_mode, on_lock_wait)
     except TransactionError as error:
         failed = error.outcome
         return {
@@ -314,7 +327,7 @@ def perform(given: dict[str, Any], *, check_mode: bool, diff: bool) -> dict[str,
             "msg": str(error),
             # What was applied and put back again has left the cluster as it was.
             "changed": bool(failed and failed.changed and not failed.rolled_back_to),
-            **(history(failed) if failed else {}),
+            **({**history(failed), "warnings": failed.warnings} if failed else {}),
         }
     except (AccessError, ApiError) as error:
         return {"failed": True, "msg": str(error)}

@@ -143,6 +143,35 @@ def test_a_life(play: Play, cluster: Cluster, namespace: str, app_server: dict[s
     assert "changed=0" in recap(play(app_state="absent"))
 
 
+def test_another_run_is_waited_for_or_refused(play: Play, cluster: Cluster, namespace: str) -> None:
+    cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    cluster.version()
+    now = cluster.server_time().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {
+        "holderIdentity": "ci-7/4711/then",
+        "leaseDurationSeconds": 15,
+        "acquireTime": now,
+        "renewTime": now,
+    }
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    cluster.call("POST", leases, {"metadata": {"name": "appgate-deploy"}, "spec": spec})
+    done = play(app_lock_wait_seconds=0)
+    assert done.returncode == 2
+    assert "changed=0" in recap(done)
+    said = " ".join(done.stdout.split())
+    assert "is being changed by process 4711 on host ci-7 (since 20" in said
+    assert "Run again when that run has ended, or have this one wait for it longer: app_lock_wait_seconds." in said
+
+    # Whoever that was gives no more sign of life.
+    done = play()
+    assert done.returncode == 0, done.stdout
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "is being changed by process 4711 on host ci-7" in said
+    assert "waiting for up to 300 s." in said
+    assert "which is dead: went on from there." in said
+    assert cluster.get(f"{leases}/appgate-deploy") is None
+
+
 def test_secret_values_appear_nowhere(play: Play, cluster: Cluster, namespace: str) -> None:
     secret = "hunter2-and-more"
     done = play("--diff", "-vvv", app_secret_env={"TOKEN": secret}, app_probe_enabled=False)
