@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.appgate.platform.plugins.module_utils.input_problems import Problem, out_of_bounds, whole
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import is_dns_label, quantity
 
 #: [registry[:port]/]path[:tag][@sha256:digest], as far as a typo can be told from it.
@@ -48,14 +48,6 @@ NUMBERS: dict[str, tuple[int, int]] = {
 }
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the variable to change, and why."""
-
-    variable: str
-    text: str
-
-
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """Every mistake in the variables of a deploy; missing variables are somebody else's matter."""
     found: list[Problem] = []
@@ -87,19 +79,13 @@ def _names(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
-    for variable, (low, high) in NUMBERS.items():
-        value = values.get(variable)
-        if value is None:
-            continue
-        number = _whole(value)
-        if number is None or not low <= number <= high:
-            yield Problem(variable, f"{value!r} must be a whole number from {low} to {high}")
-    replicas, most = _whole(values.get("app_replicas")), _whole(values.get("app_autoscaling_max_replicas"))
+    yield from out_of_bounds(values, NUMBERS)
+    replicas, most = whole(values.get("app_replicas")), whole(values.get("app_autoscaling_max_replicas"))
     if values.get("app_autoscaling_enabled") and replicas and most and most < replicas:
         yield Problem(
             "app_autoscaling_max_replicas", f"{most} is less than app_replicas ({replicas}), the least number of pods"
         )
-    stop, rollout = _whole(values.get("app_start_timeout_seconds")), _whole(values.get("app_rollout_timeout_seconds"))
+    stop, rollout = whole(values.get("app_start_timeout_seconds")), whole(values.get("app_rollout_timeout_seconds"))
     if stop and rollout and rollout < stop:
         yield Problem(
             "app_rollout_timeout_seconds",
@@ -109,7 +95,7 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _ports(values: Mapping[str, Any]) -> Iterator[Problem]:
     for variable in PORTS:
-        number = _whole(values.get(variable))
+        number = whole(values.get(variable))
         low = 1 if variable == "app_service_port" else 1024
         if variable in values and (number is None or not low <= number <= 65535):
             why = "" if low == 1 else "; below that, a port needs a capability that the pod doesn't have"
@@ -120,7 +106,7 @@ def _ports(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
     config = values.get("app_haproxy_config")
     for variable in ("app_http_port", "app_operations_port"):
-        number = _whole(values.get(variable))
+        number = whole(values.get(variable))
         if number and config and not re.search(rf"^\s*bind\s.*:{number}(?!\d)", str(config), re.MULTILINE):
             yield Problem(
                 variable,
@@ -246,11 +232,3 @@ def _labels(values: Mapping[str, Any]) -> Iterator[Problem]:
         for key, value in (values.get(variable) or {}).items():
             if not isinstance(value, str):
                 yield Problem(variable, f"{key}: {value!r} must be a text (quote numbers and booleans)")
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    return int(value) if isinstance(value, str) and re.fullmatch(r"-?\d+", value) else None

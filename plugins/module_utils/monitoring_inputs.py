@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
+from ansible_collections.appgate.platform.plugins.module_utils.input_problems import Problem, out_of_bounds
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import is_dns_label, quantity
 
 _DURATION = re.compile(r"^(?=.)((\d+)y)?((\d+)w)?((\d+)d)?((\d+)h)?((\d+)m)?((\d+)s)?((\d+)ms)?$")
@@ -43,14 +43,6 @@ _RECEIVER_KEYS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the variable to change, and why."""
-
-    variable: str
-    text: str
-
-
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """Every mistake that shows without asking anybody."""
     found: list[Problem] = []
@@ -76,17 +68,7 @@ def _names(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
-    for variable, (least, most) in _NUMBERS.items():
-        value = values.get(variable)
-        if value is None:
-            continue
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            yield Problem(variable, f"{value!r} isn't a whole number")
-            continue
-        if not least <= number <= most:
-            yield Problem(variable, f"{number} isn't from {least} to {most}")
+    return out_of_bounds(values, _NUMBERS)
 
 
 def _retention(values: Mapping[str, Any]) -> Iterator[Problem]:
