@@ -17,12 +17,15 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+    TOOLS,
     Base,
     ImageError,
+    Plan,
     check_base_choice,
     haproxy_check_command,
     make_plan,
     missing_packages,
+    wheels_directory,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
 
@@ -140,4 +143,23 @@ class ActionModule(ActionBase):
             # Before the first build there is no digest: a check run shows the tag in its place.
             "reference": reference or f"{delivery.registry_pull}/{plan.name}:{tag}",
             "missing_packages": sorted(missing),
+            "stock": stock(plan, found),
         }
+
+
+def stock(plan: Plan, found: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What of the cache the image is and is made of, and the packages that it takes to deliver and to build it again."""
+    cache = Path(plan.cache_dir)
+    paths = []
+    wheels = wheels_directory(plan)
+    if found["base_ready"]:
+        paths.append(plan.artifact)
+        if "bootstrap" in found:
+            home = cache / "base" / Base.from_dict(found["bootstrap"]).key
+            paths += [home / "base.tar", home / "base.json"]
+    if wheels is not None:
+        paths.append(wheels)
+    return {
+        "paths": {f"image/{path.relative_to(cache).as_posix()}": str(path) for path in paths},
+        "packages": {name: TOOLS[name] for name in ("buildah", "skopeo")},
+    }

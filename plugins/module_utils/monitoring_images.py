@@ -152,13 +152,18 @@ def as_values(
     return values
 
 
+def there(cache: Path, image_tag: str) -> bool:
+    """Whether the cache has an image."""
+    return (cache / "images" / image_tag / "manifest.json").is_file()
+
+
 def build(
     cache: Path, image: Image, program: Path, image_tag: str, *, timeout_seconds: float, min_free_mib: int
 ) -> Path:
     """Build an image into the cache, or find it there; gives its directory (skopeo's `dir:` form)."""
     target = cache / "images" / image_tag
     with locked(cache, timeout_seconds):
-        if (target / "manifest.json").is_file():
+        if there(cache, image_tag):
             return target
         require_space(cache, min_free_mib)
         name = f"localhost/monitoring-build:{image_tag}"

@@ -106,6 +106,12 @@ plan:
   description: All inputs, for M(appgate.platform.image_build).
   type: dict
   returned: without O(base_only)
+stock:
+  description:
+    - C(paths) of the cache that the image is and is made of, each by its place there, and Debian's C(packages) of the builder,
+      each by a program of it.
+  type: dict
+  returned: without O(base_only)
 base:
   description: What O(base) came to.
   type: str

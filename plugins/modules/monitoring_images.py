@@ -29,9 +29,9 @@ options:
     type: path
     required: true
   registry:
-    description: Registry and prefix to push to.
+    description: Registry and prefix to push to. Empty only builds.
     type: str
-    required: true
+    default: ""
   plain_http:
     description: Whether the registry speaks HTTP without TLS.
     type: bool
@@ -85,7 +85,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError, missing_packages
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
-from ansible_collections.appgate.platform.plugins.module_utils.monitoring_images import Image, build, named
+from ansible_collections.appgate.platform.plugins.module_utils.monitoring_images import Image, build, named, there
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
             "images": {"type": "list", "elements": "dict", "required": True},
             "bin_dirs": {"type": "dict", "required": True},
             "cache_dir": {"type": "path", "required": True},
-            "registry": {"type": "str", "required": True},
+            "registry": {"type": "str", "default": ""},
             "plain_http": {"type": "bool", "default": False},
             "authfile": {"type": "path", "default": ""},
             "username": {"type": "str", "default": ""},
@@ -107,16 +107,20 @@ def main() -> None:
     )
     given = module.params
     if module.check_mode:
-        module.exit_json(changed=bool(given["images"]), references=[])
-    lacking = missing_packages(["buildah", "skopeo"])
+        cache = Path(given["cache_dir"])
+        missing = [item for item in given["images"] if given["registry"] or not there(cache, str(item["tag"]))]
+        module.exit_json(changed=bool(missing), references=[])
+    lacking = missing_packages(["buildah", "skopeo"] if given["registry"] else ["buildah"])
     if lacking:
         module.fail_json(
             msg=f"This machine lacks {', '.join(lacking)}: install them (apt-get install {' '.join(lacking)}), and run again."
         )
     references = []
+    changed = False
     try:
         for item in given["images"]:
             image = Image(str(item["name"]), str(item["part"]), str(item["program"]))
+            changed = changed or not there(Path(given["cache_dir"]), str(item["tag"]))
             artifact = build(
                 Path(given["cache_dir"]),
                 image,
@@ -125,6 +129,8 @@ def main() -> None:
                 timeout_seconds=given["timeout_seconds"],
                 min_free_mib=given["min_free_mib"],
             )
+            if not given["registry"]:
+                continue
             delivery = Delivery(
                 kind="registry",
                 name=f"monitoring/{image.name}",
@@ -139,7 +145,7 @@ def main() -> None:
             references.append(delivery.deliver(artifact, given["timeout_seconds"]))
     except ImageError as error:
         module.fail_json(msg=str(named(error)))
-    module.exit_json(changed=bool(references), references=references)
+    module.exit_json(changed=changed or bool(references), references=references)
 
 
 if __name__ == "__main__":
