@@ -36,6 +36,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec imp
 )
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import (
     ClusterError,
+    delete_link,
     run,
     wait_for,
 )
@@ -500,8 +501,7 @@ class EmbeddedCluster:
             for level in (directory, directory.parent):
                 if level.is_dir() and not any(entry.is_dir() for entry in level.iterdir()):
                     level.rmdir()
-        if Path("/sys/class/net", self.cluster.bridge).exists():
-            run(["ip", "link", "delete", self.cluster.bridge])
+        delete_link(self.cluster.bridge)
         for name in ("nodes", "bin"):
             directory = self.cluster.state_dir / name
             if directory.exists():

@@ -20,6 +20,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec imp
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import (
     PATH,
     ClusterError,
+    delete_link,
     find_process,
     run,
     wait_for,
@@ -187,9 +188,7 @@ class RunningNode:
         if Path("/run/netns", self.node.interface).exists():
             run(["ip", "netns", "delete", self.node.interface])
             found = True
-        if Path("/sys/class/net", self.node.interface).exists():
-            run(["ip", "link", "delete", self.node.interface])
-            found = True
+        found |= delete_link(self.node.interface)
         for directory in self.cgroup_directories():
             if directory.is_dir():
                 remove_cgroup(directory)

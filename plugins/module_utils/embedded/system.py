@@ -57,6 +57,21 @@ def tail(text: str, lines: int = 12) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
+def delete_link(name: str) -> bool:
+    """Delete a network interface; return whether there was one.
+
+    The kernel takes a node's interface away by itself once the node's namespace has ended, at a moment of its own: so it
+    may be gone before or while it is deleted here.
+    """
+    link = Path("/sys/class/net", name)
+    if not link.exists():
+        return False
+    done = run(["ip", "link", "delete", name], check=False)
+    if done.returncode != 0 and link.exists():
+        raise ClusterError(f"The network interface {name} could not be deleted: {tail(done.stderr)}")
+    return True
+
+
 def wait_for(
     what: str,
     condition: Callable[[], bool],
