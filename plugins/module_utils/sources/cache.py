@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -135,6 +136,18 @@ class Cache:
 
     def entry(self, part: Part, source: str, key: str) -> Entry:
         return Entry(os.path.join(self.parts, part.name, f"{part.version}-{key}"), source)
+
+    def bundled(self, part: Part, arch: str) -> list[Entry]:
+        """List what a bundle brought for a part. Another Go than this machine's may have built it, from the same inputs."""
+        found = []
+        for path in sorted(glob.glob(os.path.join(glob.escape(self.parts), part.name, f"{part.version}-*"))):
+            entry = Entry(path, "build")
+            manifest = entry.manifest()
+            if manifest is not None and manifest.get("bundled") and manifest.get("source") == "build":
+                key = build_key(part, arch, str(manifest.get("go")))
+                if os.path.basename(path) == f"{part.version}-{key}":
+                    found.append(entry)
+        return found
 
     def make_directory(self, path: str) -> str:
         try:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import build, catalog, fetch, gomod, oci, toolchain, unpack
@@ -122,10 +122,15 @@ class Taker:
 
     def cached(self, part: Part, *, thorough: bool = False) -> Entry | None:
         """Return a complete entry of a part, if there is one."""
-        for entry in self.entries(part):
+        for entry in self._candidates(part):
             if entry.is_complete() if thorough else entry.looks_complete():
                 return entry
         return None
+
+    def _candidates(self, part: Part) -> Iterator[Entry]:
+        yield from self.entries(part)
+        if self.mode_of(part) != "upstream":
+            yield from self.cache.bundled(part, self.arch)
 
     def from_cache(self, parts: list[Part]) -> Result | None:
         """Answer from the cache alone, or return None when there is work to do."""

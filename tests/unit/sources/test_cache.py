@@ -193,3 +193,38 @@ def test_a_part_survives_being_written_down() -> None:
     assert type(part).from_dict(part.to_dict()) == part
     bare = dataclasses.replace(part, upstream=None)
     assert type(part).from_dict(bare.to_dict()) == bare
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({}, True),
+        ({"bundled": False}, False),
+        ({"go": "1.26.0"}, False),  # the name says that another Go has built it
+        ({"source": "upstream"}, False),
+    ],
+)
+def test_what_a_bundle_brought_is_taken_whichever_go_has_built_it(
+    taker: TakerMaker, tmp_path: Path, change: dict[str, object], taken: bool
+) -> None:
+    part = make_part()
+    folder = tmp_path / "cache" / "parts" / "tool" / f"v1.2.3-{build_key(part, 'amd64', '1.99.9')}"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "tool").write_bytes(TOOL)
+    found = (folder / "bin" / "tool").stat()
+    content = {
+        "bin/tool": {
+            "sha256": cache_module.sha256_of(str(folder / "bin" / "tool")),
+            "size": found.st_size,
+            "mtime_ns": found.st_mtime_ns,
+        }
+    }
+    facts = {"part": "tool", "source": "build", "go": "1.99.9", "bundled": True, "content": content}
+    cache_module.write_json(str(folder / "manifest.json"), {**facts, **change})
+    for mode in ("auto", "build"):
+        result = taker(mode=mode).from_cache([part])
+        assert (result is not None) is taken
+        if result is not None:
+            assert result.bin == {"tool": str(folder / "bin")}
+    # Who asks for the publisher's own gets nothing else.
+    assert taker(mode="upstream").from_cache([part]) is None
