@@ -7,6 +7,7 @@ python=${PYTHON:-python3}
 
 fail() {
     printf '%s\n%s\n' "$1" "$2" >&2
+    [[ -z ${BUNDLE:-} ]] || echo "The bundle has it: docs/offline.md says how it is installed from there." >&2
     exit 1
 }
 
@@ -23,6 +24,11 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     package=python3-venv
     [[ $python == python3 ]] || package=python$version-venv
     fail "$python has no venv module." "Install it: sudo apt-get install $package"
+fi
+
+# Before anything is changed: a file that was spoilt on its way is named.
+if [[ -n ${BUNDLE:-} ]]; then
+    "$python" scripts/check_bundle.py "$BUNDLE"
 fi
 
 # A whole venv is kept. One whose Python is gone (an upgraded system) or whose folder was moved is made anew: its

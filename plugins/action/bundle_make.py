@@ -1,0 +1,166 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Make a bundle of what the roles have put into the cache for the hosts of this play."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
+from ansible_collections.appgate.platform.plugins.module_utils import bundle
+from ansible_collections.appgate.platform.plugins.module_utils import bundle_sources as sources
+from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, Item
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.sources.cache import MANIFEST, read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+STOCKS = ("cluster_stock", "image_stock", "monitoring_stock")
+#: How many folders name one thing in each part of the cache.
+DEPTHS = {"parts": 3, "image": 3, "monitoring": 3, "images": 2}
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/bundle_make.py for what it takes and gives."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            argument_spec={
+                "path": {"type": "path", "required": True},
+                "cache_dir": {"type": "path", "required": True},
+                "debian_packages": {"type": "bool", "default": True},
+                "timeout_seconds": {"type": "int", "default": 900},
+                "check_only": {"type": "bool", "default": False},
+            },
+        )
+        variables = task_vars or {}
+        result["changed"] = False
+        try:
+            target = directory(given["path"])
+            bundle.check_target(target)
+            if not self._task.check_mode:
+                bundle.make_directory(target)
+            if not given["check_only"]:
+                result.update(self._make(target, given, variables))
+        except ImageError as error:
+            raise AnsibleActionFail(str(error)) from None
+        except BundleError as error:
+            raise AnsibleActionFail(placed(str(error), variables)) from None
+        return result
+
+    def _make(self, target: Path, given: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        cache = Path(os.path.abspath(given["cache_dir"]))
+        hosts = [variables["hostvars"][name] for name in variables["ansible_play_hosts"]]
+        paths, packages, entries = gather(hosts)
+        machine = bundle.this_machine()
+        if self._task.check_mode:
+            absent = [name for name, path in paths.items() if not Path(path).exists()]
+            missing = True
+            if not absent:
+                items = [
+                    item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")
+                ]
+                before = read_json(str(target / MANIFEST)) or {"files": {}}
+                carried = [name for name in before["files"] if not name.startswith("cache/")]
+                _, lacking, extra = bundle.compare(target, items)
+                missing = bool(lacking or not carried or set(extra) - set(carried))
+            return {"changed": missing, "bundle": {"path": str(target)}}
+        absent = sorted(path for path in paths.values() if not Path(path).exists())
+        if absent:
+            raise BundleError(
+                f"bundle_cache_dir={str(cache)!r}: the cache lacks {bundle.some(absent)}, though what was made of it is there. "
+                f"Remove {cache / 'image' / 'images'}, so that the image is made anew, and run again."
+            )
+        items = [item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")]
+        left_out = []
+        lock = ROOT / "requirements" / "runtime.txt"
+        items += bundle.files_below(sources.wheels(lock, cache, given["timeout_seconds"]), "wheels")
+        if not given["debian_packages"]:
+            packages = {}
+        elif not os.access("/usr/bin/apt-get", os.X_OK):
+            packages = {}
+            left_out.append("Debian packages, as this machine has no apt-get")
+        else:
+            debs = sources.packages(packages, machine["release"], cache, given["timeout_seconds"])
+            items += bundle.files_below(debs, "debs")
+        clone, revision, changed = sources.checkout(ROOT, cache)
+        if clone is None:
+            left_out.append("the project itself, as this is no whole git checkout")
+        else:
+            items.append(Item(clone, clone.name))
+            if changed:
+                left_out.append("changes that are not committed")
+        about = {
+            "machine": machine,
+            "made_from": {"revision": revision, "files": bundle.deciding_files(ROOT)},
+            "packages": packages,
+            "parts": entries,
+            "units": sorted({"/".join(name.split("/")[: DEPTHS[name.split("/", 1)[0]]]) for name in paths}),
+        }
+        done = bundle.make(target, items, about, lambda text: display.display(f"bundle: {text}"))
+        size = sum(known["size"] for known in (read_json(str(target / MANIFEST)) or {})["files"].values())
+        checksum = bundle.digest(target)
+        words = [
+            f"{target}: {len(items)} files, {bundle.mib(size)}, for {machine['architecture']}, {machine['release']}, "
+            f"Python {machine['python']}; {'made now' if done else 'unchanged'}"
+        ]
+        rows = {
+            "30 Bundle": "; ".join(words),
+            "31 Its checksum": f"sha256 of {MANIFEST}: {checksum}",
+            "99 Where there is no network": (
+                f"git clone {clone.name if clone else '<the project>'} appgate && cd appgate && make up BUNDLE=<the bundle's directory>"
+            ),
+        }
+        if left_out:
+            rows["90 Not in the bundle"] = "; ".join(left_out)
+        return {
+            "changed": done,
+            "bundle": {"path": str(target), "sha256": checksum, "bytes": size},
+            "ansible_stats": {"data": {"closing_rows": rows}, "per_host": True, "aggregate": True},
+        }
+
+
+def gather(hosts: list[Any]) -> tuple[dict[str, str], dict[str, list[str]], dict[str, str]]:
+    """What the roles have handed on for all hosts: paths by their place in the cache, packages, and the parts' versions."""
+    paths: dict[str, str] = {}
+    packages: dict[str, list[str]] = {}
+    parts: dict[str, str] = {}
+    for host in hosts:
+        for name, directory in dict(host.get("sources_bin") or {}).items():
+            entry = Path(directory).parent
+            paths[f"parts/{name}/{entry.name}"] = str(entry)
+            parts[name] = str(host["sources_taken"][name]["release"])
+        for stock in STOCKS:
+            found = host.get(stock) or {}
+            paths.update(found.get("paths") or {})
+            for program, package in dict(found.get("packages") or {}).items():
+                packages.setdefault(package, [])
+                if program not in packages[package]:
+                    packages[package].append(program)
+    return paths, {name: sorted(packages[name]) for name in sorted(packages)}, dict(sorted(parts.items()))
+
+
+def placed(text: str, variables: dict[str, Any]) -> str:
+    """The same with the file in which the variable was set."""
+    name = text.partition("=")[0]
+    where = place(variables.get(name))
+    return f"{text.replace(': ', f' (set in {where}): ', 1)}" if where else text
+
+
+def directory(path: str) -> Path:
+    """The bundle's directory; an empty text would be the current one."""
+    if not path:
+        raise BundleError(
+            "bundle_path='': it is empty. Give the directory of the bundle, for example /media/usb/appgate."
+        )
+    return Path(os.path.abspath(path))
