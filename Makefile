@@ -26,7 +26,7 @@ UNPACK := playbooks/bundle_install.yml -e 'bundle_path="$(FROM)"'
 endif
 endif
 
-.PHONY: help venv venv-test up down bundle test lint format lock docs
+.PHONY: help venv venv-test up report down bundle test lint format lock docs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ venv-test: $(TEST) ## Make .venv with what the tests need as well
 
 up: $(RUNTIME) ## Bring up the cluster and serve the app: ansible-playbook site.yml
 	ansible-playbook $(if $(UNPACK),$(UNPACK) )site.yml $(ARGS)
+
+report: $(RUNTIME) ## Write a page about each cluster into build/reports: ansible-playbook playbooks/report.yml
+	ansible-playbook playbooks/report.yml $(ARGS)
 
 down: $(RUNTIME) ## Remove all that `make up` made: ansible-playbook playbooks/destroy.yml
 	ansible-playbook playbooks/destroy.yml $(ARGS)
