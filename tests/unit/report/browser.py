@@ -171,7 +171,7 @@ class Browser:
                 yield json.loads(text)
             more = os.read(self._from, 1 << 20)
             if not more:
-                raise RuntimeError(f"{self._process.args} has ended: see {self._log.name}")
+                raise RuntimeError(f"the browser has ended: see {self._log.name}")
             self._rest += more
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:

@@ -41,12 +41,14 @@ def meta(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, **more}
 
 
-def workload(name: str, replicas: int = 1, ready: int | None = None, **labels: str) -> dict[str, Any]:
+def workload(
+    name: str, replicas: int = 1, ready: int | None = None, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
     """A Deployment or a StatefulSet."""
     there = replicas if ready is None else ready
     counts = {"replicas": replicas, "updatedReplicas": replicas, "availableReplicas": there, "readyReplicas": there}
     return {
-        "metadata": meta(name, generation=1, labels=labels),
+        "metadata": meta(name, generation=1, labels=labels or {}),
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}},
         "status": {"observedGeneration": 1, **counts},
     }
@@ -61,12 +63,16 @@ def daemon_set(name: str, wanted: int = 1) -> dict[str, Any]:
     }
 
 
-def pod(name: str, app: str, image: str, *, waiting: str = "", restarts: int = 0, **labels: str) -> dict[str, Any]:
+def pod(name: str, app: str, image: str, *, waiting: str = "", restarts: int = 0, version: str = "") -> dict[str, Any]:
     state: dict[str, Any] = {"running": {"startedAt": STAMP}}
     if waiting:
         state = {"waiting": {"reason": waiting, "message": f"Back-off pulling image {image!r}"}}
     return {
-        "metadata": meta(name, labels={"app": app, **labels}, ownerReferences=[{"kind": "ReplicaSet", "name": app}]),
+        "metadata": meta(
+            name,
+            labels={"app": app, "app.kubernetes.io/version": version},
+            ownerReferences=[{"kind": "ReplicaSet", "name": app}],
+        ),
         "spec": {"containers": [{"name": app, "image": image}]},
         "status": {
             "phase": "Pending" if waiting else "Running",
@@ -241,12 +247,9 @@ class Recorded:
                 "/apis/metrics.k8s.io/v1beta1/nodes": items(
                     {"metadata": meta("one-control-plane"), "usage": {"cpu": "412345678n", "memory": "2097152Ki"}}
                 ),
-                f"{apps}/appgate/deployments": items(workload("appgate", 2, **own)),
+                f"{apps}/appgate/deployments": items(workload("appgate", 2, labels=own)),
                 "/api/v1/namespaces/appgate/pods": items(
-                    *(
-                        pod(f"appgate-{at}", "appgate", APP_IMAGE, **{"app.kubernetes.io/version": "1a2b3c"})
-                        for at in "xy"
-                    )
+                    *(pod(f"appgate-{at}", "appgate", APP_IMAGE, version="1a2b3c") for at in "xy")
                 ),
                 "/api/v1/namespaces/appgate/services": items(
                     {

@@ -101,7 +101,7 @@ def troubled() -> Recorded:
     recorded = Recorded()
     answers = recorded.answers
     own = {"appgate.platform/release": "appgate"}
-    answers["/apis/apps/v1/namespaces/appgate/deployments"] = items(workload("appgate", 2, 1, **own))
+    answers["/apis/apps/v1/namespaces/appgate/deployments"] = items(workload("appgate", 2, 1, own))
     answers["/api/v1/namespaces/appgate/pods"] = items(
         pod("appgate-x", "appgate", support.APP_IMAGE, restarts=3),
         pod("appgate-y", "appgate", support.APP_IMAGE, waiting="ImagePullBackOff"),
@@ -384,7 +384,7 @@ def test_only_another_state_is_a_change(
     well = clusters["well"]
     assert well is not None
     own = {"appgate.platform/release": "appgate"}
-    well.answers["/apis/apps/v1/namespaces/appgate/deployments"] = items(workload("appgate", 2, 1, **own))
+    well.answers["/apis/apps/v1/namespaces/appgate/deployments"] = items(workload("appgate", 2, 1, own))
     checked = fleet.run("--limit", "well", "--check")
     assert recap(checked, "well")["changed"] == 1, checked.stdout
     assert "2 of 2 replicas" in fleet.text("well")
