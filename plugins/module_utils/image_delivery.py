@@ -26,6 +26,15 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
     run,
 )
 
+#: Arguments of a module that pushes to a registry, as plugins/doc_fragments/registry.py describes them.
+REGISTRY: dict[str, Any] = {
+    "registry": {"type": "str", "default": ""},
+    "plain_http": {"type": "bool", "default": False},
+    "authfile": {"type": "path", "default": ""},
+    "username": {"type": "str", "default": ""},
+    "password": {"type": "str", "default": "", "no_log": True},
+}
+
 _MANIFESTS = ", ".join(
     (
         "application/vnd.docker.distribution.manifest.v2+json",

@@ -32,6 +32,15 @@ from typing import Any
 import urllib3
 import yaml
 
+#: Arguments of a module that acts on a cluster, as plugins/doc_fragments/connection.py describes them.
+CONNECTION: dict[str, Any] = {
+    "kubeconfig": {"type": "path", "required": True},
+    "context": {"type": "str", "required": True},
+    "connect_timeout_seconds": {"type": "float", "default": 5},
+}
+#: The argument that `Names` is made of.
+NAMES: dict[str, Any] = {"variables": {"type": "dict", "default": {}}}
+
 #: Reviews and dry runs are sent side by side: enough for one role's objects, few enough for any API server's limits.
 PARALLEL_REQUESTS = 8
 

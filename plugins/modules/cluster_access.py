@@ -14,15 +14,10 @@ description:
   - Reads a kubeconfig, takes the context that is named (never the current one), reaches the API server, logs in, and
     asks by SelfSubjectAccessReview whether the user may do what a run is going to do.
   - Whatever is wrong fails this host with one sentence; the other hosts of a play go on.
+extends_documentation_fragment:
+  - appgate.platform.connection
+  - appgate.platform.connection.names
 options:
-  kubeconfig:
-    description: Path of the kubeconfig.
-    type: path
-    required: true
-  context:
-    description: Name of the context. An empty one is refused.
-    type: str
-    required: true
   permissions:
     description: What the run is going to do.
     type: list
@@ -47,14 +42,6 @@ options:
         description: Namespace, empty for the whole cluster.
         type: str
         default: ""
-  connect_timeout_seconds:
-    description: How long the API server may take to accept a connection.
-    type: float
-    default: 5
-  variables:
-    description: What the caller's variables are called, so that an error names the one to change.
-    type: dict
-    default: {}
 attributes:
   check_mode:
     description: Changes nothing anyway.
@@ -99,6 +86,8 @@ network_policy_engine:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    CONNECTION,
+    NAMES,
     AccessError,
     ApiError,
     Names,
@@ -112,8 +101,8 @@ def main() -> None:
     """Run as a module."""
     module = AnsibleModule(
         argument_spec={
-            "kubeconfig": {"type": "path", "required": True},
-            "context": {"type": "str", "required": True},
+            **CONNECTION,
+            **NAMES,
             "permissions": {
                 "type": "list",
                 "elements": "dict",
@@ -125,8 +114,6 @@ def main() -> None:
                     "namespace": {"type": "str", "default": ""},
                 },
             },
-            "connect_timeout_seconds": {"type": "float", "default": 5},
-            "variables": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

@@ -13,6 +13,8 @@ description:
   - Credentials never appear on a command line.
 version_added: 0.1.0
 author: The Appgate platform authors
+extends_documentation_fragment:
+  - appgate.platform.registry
 options:
   name:
     description: Name of the image, without registry and tag.
@@ -31,28 +33,8 @@ options:
     type: str
     choices: [registry, containerd, kind, none]
     required: true
-  registry:
-    description: Registry and prefix that are pushed to.
-    type: str
-    default: ""
   registry_pull:
     description: The same as the cluster's nodes name it.
-    type: str
-    default: ""
-  plain_http:
-    description: Whether the registry speaks HTTP without TLS.
-    type: bool
-    default: false
-  authfile:
-    description: File with credentials, as C(skopeo login) writes it.
-    type: path
-    default: ""
-  username:
-    description: User of the registry.
-    type: str
-    default: ""
-  password:
-    description: Password or token of that user.
     type: str
     default: ""
   containerd_command:
@@ -101,23 +83,19 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
-from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import REGISTRY, Delivery
 
 
 def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(
         argument_spec={
+            **REGISTRY,
             "name": {"type": "str", "required": True},
             "tag": {"type": "str", "required": True},
             "artifact": {"type": "path", "required": True},
             "kind": {"type": "str", "choices": ["registry", "containerd", "kind", "none"], "required": True},
-            "registry": {"type": "str", "default": ""},
             "registry_pull": {"type": "str", "default": ""},
-            "plain_http": {"type": "bool", "default": False},
-            "authfile": {"type": "path", "default": ""},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
             "containerd_command": {"type": "list", "elements": "str", "default": ["ctr"]},
             "containerd_address": {"type": "path", "default": "/run/containerd/containerd.sock"},
             "containerd_namespace": {"type": "str", "default": "k8s.io"},

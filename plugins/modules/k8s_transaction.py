@@ -21,6 +21,9 @@ description:
   - One process does all of this, because a task per object costs a second each.
 requirements:
   - PyYAML and urllib3; the Python package kubernetes for kubeconfigs with an auth-provider only
+extends_documentation_fragment:
+  - appgate.platform.connection
+  - appgate.platform.connection.names
 options:
   state:
     description:
@@ -28,14 +31,6 @@ options:
     type: str
     choices: [present, absent, rolled_back]
     default: present
-  kubeconfig:
-    description: Path of the kubeconfig.
-    type: path
-    required: true
-  context:
-    description: Name of the context. An empty one is refused; the current context is never used.
-    type: str
-    required: true
   release:
     description: What this set of objects is known by.
     type: str
@@ -114,10 +109,6 @@ options:
         is taken over 15 s after its last sign of life. Runs that change nothing take none.
     type: float
     default: 300
-  connect_timeout_seconds:
-    description: How long the API server may take to accept a connection.
-    type: float
-    default: 5
   history_limit:
     description: How many revisions are kept.
     type: int
@@ -135,10 +126,6 @@ options:
     description: A note to keep with the revision.
     type: str
     default: ""
-  variables:
-    description: What the caller's variables are called, so that an error names the one to change.
-    type: dict
-    default: {}
 attributes:
   check_mode:
     description: The server's own dry run; also before the namespace exists.
@@ -218,7 +205,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import AccessError, ApiError, Names, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    CONNECTION,
+    NAMES,
+    AccessError,
+    ApiError,
+    Names,
+    connect,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
     Outcome,
@@ -241,9 +235,9 @@ PROBE_OPTIONS: dict[str, Any] = {
 }
 
 ARGUMENTS: dict[str, Any] = {
+    **CONNECTION,
+    **NAMES,
     "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
-    "kubeconfig": {"type": "path", "required": True},
-    "context": {"type": "str", "required": True},
     "release": {"type": "str", "required": True},
     "namespace": {"type": "str", "required": True},
     "manifests": {"type": "list", "elements": "dict", "default": []},
@@ -253,12 +247,10 @@ ARGUMENTS: dict[str, Any] = {
     "wait_timeout_seconds": {"type": "float", "default": 180},
     "namespace_wait_seconds": {"type": "float", "default": 0},
     "lock_wait_seconds": {"type": "float", "default": 300},
-    "connect_timeout_seconds": {"type": "float", "default": 5},
     "history_limit": {"type": "int", "default": 10},
     "roll_back": {"type": "bool", "default": True},
     "remove_namespace": {"type": "bool", "default": True},
     "description": {"type": "str", "default": ""},
-    "variables": {"type": "dict", "default": {}},
 }
 
 

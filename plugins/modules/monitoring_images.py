@@ -14,6 +14,8 @@ description:
   - Credentials never appear on a command line.
 version_added: 0.1.0
 author: The Appgate platform authors
+extends_documentation_fragment:
+  - appgate.platform.registry
 options:
   images:
     description: Images as M(appgate.platform.monitoring_plan) names them, with name, part, program and tag.
@@ -28,26 +30,6 @@ options:
     description: Directory for built images and the builder's storage.
     type: path
     required: true
-  registry:
-    description: Registry and prefix to push to. Empty only builds.
-    type: str
-    default: ""
-  plain_http:
-    description: Whether the registry speaks HTTP without TLS.
-    type: bool
-    default: false
-  authfile:
-    description: File with credentials, as C(skopeo login) writes it.
-    type: path
-    default: ""
-  username:
-    description: User of the registry.
-    type: str
-    default: ""
-  password:
-    description: Password or token of that user.
-    type: str
-    default: ""
   timeout_seconds:
     description: Time for each long step.
     type: int
@@ -84,7 +66,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError, missing_packages
-from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import REGISTRY, Delivery
 from ansible_collections.appgate.platform.plugins.module_utils.monitoring_images import Image, build, named, there
 
 
@@ -92,14 +74,10 @@ def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(
         argument_spec={
+            **REGISTRY,
             "images": {"type": "list", "elements": "dict", "required": True},
             "bin_dirs": {"type": "dict", "required": True},
             "cache_dir": {"type": "path", "required": True},
-            "registry": {"type": "str", "default": ""},
-            "plain_http": {"type": "bool", "default": False},
-            "authfile": {"type": "path", "default": ""},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
             "timeout_seconds": {"type": "int", "default": 600},
             "min_free_mib": {"type": "int", "default": 1024},
         },

@@ -16,19 +16,13 @@ description:
   - V(removed) removes what C(helm uninstall) leaves.
 version_added: 0.1.0
 author: The Appgate platform authors
+extends_documentation_fragment:
+  - appgate.platform.connection
 options:
   state:
     description: What to do.
     type: str
     choices: [prepared, ready, removed]
-    required: true
-  kubeconfig:
-    description: Path of the kubeconfig.
-    type: path
-    required: true
-  context:
-    description: Name of the context.
-    type: str
     required: true
   namespace:
     description: Namespace of the release.
@@ -66,10 +60,6 @@ options:
     description: How long to wait.
     type: float
     default: 300
-  connect_timeout_seconds:
-    description: How long the API server may take to accept a connection.
-    type: float
-    default: 5
 attributes:
   check_mode:
     description: Changes nothing; says what would change.
@@ -105,6 +95,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils import helm_chart, helm_drift, helm_release
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    CONNECTION,
     AccessError,
     ApiError,
     Cluster,
@@ -264,9 +255,8 @@ def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(
         argument_spec={
+            **CONNECTION,
             "state": {"type": "str", "choices": ["prepared", "ready", "removed"], "required": True},
-            "kubeconfig": {"type": "path", "required": True},
-            "context": {"type": "str", "required": True},
             "namespace": {"type": "str", "required": True},
             "release": {"type": "str", "required": True},
             "crds_dir": {"type": "path", "default": ""},
@@ -276,7 +266,6 @@ def main() -> None:
             "remove_data": {"type": "bool", "default": False},
             "remove_crds": {"type": "bool", "default": False},
             "timeout_seconds": {"type": "float", "default": 300},
-            "connect_timeout_seconds": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
     )
