@@ -59,9 +59,9 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 PROMETHEUS_PORTS = ("http-web", "web", "http", "9090")
 FAILURES_SHOWN = 3
-INSTALL_APP = "ansible-playbook site.yml"
-INSTALL_MONITORING = "ansible-playbook playbooks/monitoring.yml"
-ARM = "ansible-playbook playbooks/observability.yml"
+INSTALL_APP = "`ansible-playbook site.yml`"
+INSTALL_MONITORING = "`ansible-playbook playbooks/monitoring.yml`"
+ARM = "`ansible-playbook playbooks/observability.yml`"
 
 
 class InputError(Exception):
@@ -203,7 +203,7 @@ def _nodes(reader: Reader, report: Report) -> None:
             f"{text}; {troubled}" if troubled else text,
             ""
             if state == GOOD
-            else "kubectl describe node names the reason; an embedded cluster is repaired by ansible-playbook playbooks/cluster.yml",
+            else "`kubectl describe node` names the reason; an embedded cluster is repaired by `ansible-playbook playbooks/cluster.yml`",
         )
     )
 
@@ -352,20 +352,24 @@ def _images(seen: Seen) -> list[Image]:
     """Images of pods that run, with what uses them."""
     users: dict[str, set[str]] = {}
     versions: dict[str, str] = {}
+    places: dict[str, list[tuple[str, str, str]]] = {}
     for namespace, pods in seen.pods.items():
         for pod in pods:
             labels = pod["metadata"].get("labels") or {}
             owner = next((item for item in seen.workloads.get(namespace, []) if _selects(item, pod)), pod)
             spec = pod.get("spec") or {}
             containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-            references = {str(item.get("image")) for item in containers}
-            for reference in references:
+            alone = len({item.get("image") for item in containers}) == 1
+            for item in containers:
+                reference = str(item.get("image"))
                 users.setdefault(reference, set()).add(f"{namespace}/{owner['metadata']['name']}")
-                named = _version(reference, labels, alone=len(references) == 1)
-                versions[reference] = versions.get(reference) or named
+                places.setdefault(reference, []).append(
+                    (namespace, str(pod["metadata"]["name"]), str(item.get("name")))
+                )
+                versions[reference] = versions.get(reference) or _version(reference, labels, alone=alone)
     found = [
-        Image(_image_name(reference), versions[reference] or NOTHING, reference, tuple(sorted(names)))
-        for reference, names in users.items()
+        Image(_image_name(name), versions[name] or NOTHING, name, tuple(sorted(users[name])), tuple(places[name]))
+        for name in users
     ]
     return sorted(found, key=lambda item: (item.name, item.reference))
 
@@ -381,16 +385,12 @@ def _image_name(reference: str) -> str:
 
 
 def _version(reference: str, labels: Mapping[str, str], *, alone: bool) -> str:
-    """The tag; else the version that the pod's labels give, if they mean this image; else the digest's start."""
-    name, _, digest = reference.partition("@")
+    """The tag; else the version that the pod's labels give, if they mean this image."""
+    name = reference.partition("@")[0]
     tag = name.rpartition("/")[2].partition(":")[2]
-    if tag:
-        return tag
     known = labels.get("app.kubernetes.io/version", "")
     own = {labels.get(f"app.kubernetes.io/{key}") for key in ("name", "part-of", "instance")}
-    if known and (alone or name.rpartition("/")[2] in own):
-        return known
-    return digest[:19] if digest else ""
+    return tag or (known if alone or name.rpartition("/")[2] in own else "")
 
 
 # -- the app -----------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def _app(reader: Reader, settings: Settings, seen: Seen, report: Report) -> Part
             "App",
             OFF,
             f"not deployed: there is no namespace {namespace}",
-            f"{INSTALL_APP}, or correct report_app_namespace",
+            f"{INSTALL_APP}, or correct `report_app_namespace`",
         )
     own = [
         item
@@ -415,7 +415,7 @@ def _app(reader: Reader, settings: Settings, seen: Seen, report: Report) -> Part
         text = (
             f"not shown: {why}" if why else f"not deployed: no workload of release {release} in namespace {namespace}"
         )
-        return Part("App", WARN if why else OFF, text, "" if why else f"{INSTALL_APP}, or correct report_app_release")
+        return Part("App", WARN if why else OFF, text, "" if why else f"{INSTALL_APP}, or correct `report_app_release`")
     state, texts = GOOD, []
     for item in own:
         shown = next(
@@ -431,10 +431,10 @@ def _app(reader: Reader, settings: Settings, seen: Seen, report: Report) -> Part
     remedy = (
         ""
         if state == GOOD
-        else f"kubectl -n {namespace} get pods, then ansible-playbook playbooks/rollback.yml if it came with a deploy"
+        else f"`kubectl -n {namespace} get pods`, then `ansible-playbook playbooks/rollback.yml` if it came with a deploy"
     )
     if trouble and state == GOOD:
-        state, remedy = WARN, "ansible-playbook playbooks/app.yml deploys again"
+        state, remedy = WARN, "`ansible-playbook playbooks/app.yml` deploys again"
     return Part("App", state, ", ".join(part for part in (*texts, revision, trouble, address) if part), remedy)
 
 
@@ -518,12 +518,12 @@ def _monitoring(
     namespace = settings.monitoring_namespace
     if namespace not in seen.namespaces:
         text = f"not installed: there is no namespace {namespace}"
-        return [Part("Monitoring", OFF, text, f"{INSTALL_MONITORING}, or correct report_monitoring_namespace")]
+        return [Part("Monitoring", OFF, text, f"{INSTALL_MONITORING}, or correct `report_monitoring_namespace`")]
     if release is None and service is None:
         text = (
             f"not installed: namespace {namespace} has neither release {settings.monitoring_release} nor a Prometheus"
         )
-        return [Part("Monitoring", OFF, text, f"{INSTALL_MONITORING}, or correct report_monitoring_release")]
+        return [Part("Monitoring", OFF, text, f"{INSTALL_MONITORING}, or correct `report_monitoring_release`")]
     if release is None:
         return []
     text = f"release {release.name}, chart {release.chart_name} {release.chart_version}"
@@ -560,7 +560,7 @@ def _grafana(
             "Grafana",
             OFF,
             f"not installed: {why}",
-            "Set monitoring_grafana=enabled and, for example, monitoring_grafana_image=registry.example.com/grafana/grafana:13.2.0 "
+            "Set `monitoring_grafana=enabled` and, for example, `monitoring_grafana_image=registry.example.com/grafana/grafana:13.2.0` "
             f"(an image that the nodes can pull), then {INSTALL_MONITORING}",
         )
     ]
@@ -588,7 +588,7 @@ def _policies(reader: Reader, settings: Settings, seen: Seen) -> list[Part]:
             Part(name, GOOD, f"{what}, enforced by {engine or 'this cluster, as app_network_policy_enforced says'}")
         ]
     return [
-        Part(name, OFF, f"{what}; whether this cluster enforces it can't be told", "Set app_network_policy_enforced")
+        Part(name, OFF, f"{what}; whether this cluster enforces it can't be told", "Set `app_network_policy_enforced`")
     ]
 
 
@@ -656,12 +656,13 @@ def _ask_prometheus(
         span = metrics.Range.until(now, settings.hours)
         hours = "the last hour" if settings.hours == 1 else f"the last {duration(settings.hours * 3600)}"
         scrape = metrics.scrape_seconds(told, "appgate-app")
-        if not scrape and settings.app_namespace in seen_app(report):
+        if not scrape and any(part.name == "App" and part.state != OFF for part in report.parts):
             report.parts.append(Part("App's metrics", OFF, "Prometheus has no target of the app", ARM))
+        report.images = metrics.with_versions(prometheus, report.images)
         report.plots += metrics.app_plots(prometheus, catalog, span, scrape, hours)
     except metrics.NoAnswer as error:
         reason = f"Prometheus can't be asked: {error}"
-        remedy = f"kubectl -n {service.namespace} get pods; {INSTALL_MONITORING} repairs the release"
+        remedy = f"`kubectl -n {service.namespace} get pods`; {INSTALL_MONITORING} repairs the release"
         report.parts = [part for part in report.parts if part.name != "Prometheus"]
         report.parts.append(
             Part("Prometheus", WARN, f"not shown: {error}")
@@ -671,11 +672,6 @@ def _ask_prometheus(
         for name, there in (("plots", report.plots), ("alerts", report.alerts_quiet), ("targets", report.jobs)):
             if not there:
                 report.reasons[name] = reason
-
-
-def seen_app(report: Report) -> set[str]:
-    """Namespaces in which something of the app runs."""
-    return {item.namespace for item in report.workloads}
 
 
 def _targets(data: Mapping[str, Any], now: datetime.datetime, report: Report) -> None:

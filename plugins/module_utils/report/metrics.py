@@ -8,7 +8,7 @@ import datetime
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
@@ -22,8 +22,10 @@ from ansible_collections.appgate.platform.plugins.module_utils.observability.cat
 from ansible_collections.appgate.platform.plugins.module_utils.report.model import (
     BAD,
     GOOD,
+    NOTHING,
     WARN,
     Alert,
+    Image,
     Job,
     Plot,
     Series,
@@ -39,6 +41,8 @@ STEPS = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)
 SCRAPES_OF_A_RATE = 4
 #: Alerts with this severity fire for ever, to show that the way of an alert works.
 HEARTBEAT = "none"
+BUILD_INFO = '{__name__=~".+_build_info", pod!=""}'
+UNTOLD = ("unknown", "devel", "(devel)")
 SEVERITIES = ("critical", "warning", "info")
 TONES = {"2": "ok", "3": "calm", "4": "warn", "5": "bad"}
 QUANTILES = (("p99", 0.99, "high"), ("p95", 0.95, "middle"), ("p50", 0.5, "low"))
@@ -221,6 +225,26 @@ def _alert(name: str, item: Mapping[str, Any], now: datetime.datetime) -> Alert:
 
 def _rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+# -- versions ----------------------------------------------------------------------------------------------------
+
+
+def with_versions(prometheus: Prometheus, images: Sequence[Image]) -> list[Image]:
+    """Images that are named by a digest alone, with the version that the program in them tells of itself."""
+    data = prometheus.ask("query", query=f"count by (namespace, pod, container, version) ({BUILD_INFO})")
+    known = {}
+    for item in data.get("result") or []:
+        labels = item.get("metric") or {}
+        version = str(labels.get("version") or "")
+        if version and version not in UNTOLD:
+            known[labels.get("namespace"), labels.get("pod"), labels.get("container")] = version
+    return [
+        replace(image, version=next((known[place] for place in image.places if place in known), image.version))
+        if image.version == NOTHING
+        else image
+        for image in images
+    ]
 
 
 # -- plots -------------------------------------------------------------------------------------------------------

@@ -58,12 +58,19 @@ class Workload:
 
 @dataclass(frozen=True)
 class Image:
-    """An image in use."""
+    """An image in use. Its places are namespace, pod and container."""
 
     name: str
     version: str
     reference: str
     used_by: tuple[str, ...]
+    places: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The reference with a digest that a person can compare."""
+        name, _, digest = self.reference.partition("@sha256:")
+        return f"{name}@sha256:{digest[:12]}\N{HORIZONTAL ELLIPSIS}" if digest else name
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from ansible_collections.appgate.platform.plugins.module_utils.report import plots
 from ansible_collections.appgate.platform.plugins.module_utils.report.model import STATE_WORDS, Report, duration
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
@@ -28,6 +28,16 @@ def layout(templates: Path) -> str:
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
+def code(text: str) -> Markup:
+    """Text in which what stands between backticks is something to type."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
+
+
 def render(report: Report, templates: Path, siblings: Sequence[str] = ()) -> str:
     """The page."""
     environment = jinja2.Environment(
@@ -38,13 +48,13 @@ def render(report: Report, templates: Path, siblings: Sequence[str] = ()) -> str
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code"] = code
     drawn = []
     for plot in report.plots:
         wide = narrow = ""
         lines = []
         if not plot.reason:
-            scaled = plots.scale(plot.unit, plots.ticks(plots.peak(plot))[-1])
-            lines = [plots.summary(line, scaled) for line in plot.series]
+            lines = [plots.summary(line, plot.unit) for line in plot.series]
             wide = plots.svg(plot, plots.WIDE, report.markers)
             narrow = plots.svg(plot, plots.NARROW)
         drawn.append(

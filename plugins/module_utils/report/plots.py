@@ -76,15 +76,19 @@ def peak(plot: Plot) -> float:
     return max((sum(values) if plot.stacked else max(values) for values in heights if values), default=0.0)
 
 
-def summary(line: Series, scaled: Scale) -> dict[str, str]:
-    """What a table below the plot says of a line."""
+def summary(line: Series, unit: str) -> dict[str, str]:
+    """What a table below the plot says of a line. Each value has the unit that suits it, whatever the axis has."""
     known = [value for value in line.values if value is not None]
+
+    def text(value: float | None) -> str:
+        return scale(unit, value or 0.0).text(value)
+
     return {
         "name": line.name,
         "tone": line.tone,
-        "now": scaled.text(line.values[-1] if line.values[-1] is not None else None),
-        "mean": scaled.text(sum(known) / len(known) if known else None),
-        "highest": scaled.text(max(known, default=None)),
+        "now": text(line.values[-1]),
+        "mean": text(sum(known) / len(known) if known else None),
+        "highest": text(max(known, default=None)),
     }
 
 
@@ -173,7 +177,7 @@ class _Finish:
 
     def _spoken(self) -> str:
         """The plot in words, for those who don't see it."""
-        lines = [summary(line, self.scaled) for line in self.plot.series]
+        lines = [summary(line, self.plot.unit) for line in self.plot.series]
         parts = [
             f"{line['name']}: {line['now']} now, {line['mean']} on average, {line['highest']} at most" for line in lines
         ]
@@ -212,7 +216,10 @@ class _Finish:
             left, right = max(0.0, middle - distance / 2), min(width, middle + distance / 2)
             box = {"x": f"{left:.1f}", "y": "0", "width": f"{right - left:.1f}", "height": str(height)}
             self._add(group, element, "rect", box)
-            values = [f"{line.name} {self.scaled.text(line.values[at])}" for line in self.plot.series]
+            values = [
+                f"{line.name} {scale(self.plot.unit, line.values[at] or 0.0).text(line.values[at])}"
+                for line in self.plot.series
+            ]
             self._add(group, element, "title", {}).text = "\n".join([f"{clock(moment, span)} UTC", *values])
 
     @staticmethod

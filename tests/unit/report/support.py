@@ -70,7 +70,7 @@ def pod(name: str, app: str, image: str, *, waiting: str = "", restarts: int = 0
     return {
         "metadata": meta(
             name,
-            labels={"app": app, "app.kubernetes.io/version": version},
+            labels={"app": app, **({"app.kubernetes.io/version": version} if version else {})},
             ownerReferences=[{"kind": "ReplicaSet", "name": app}],
         ),
         "spec": {"containers": [{"name": app, "image": image}]},
@@ -213,6 +213,18 @@ def traffic(query: dict[str, str]) -> dict[str, Any]:
     return matrix(query, all=wave(0.08, 0.9))
 
 
+def builds(query: dict[str, str]) -> dict[str, Any]:
+    """What programs say of themselves."""
+    assert "_build_info" in query["query"]
+    labels = {
+        "namespace": "prometheus",
+        "pod": "exporter-1",
+        "container": "prometheus-node-exporter",
+        "version": "1.12.1",
+    }
+    return prometheus({"resultType": "vector", "result": [{"metric": labels, "value": [0, "1"]}]})
+
+
 def silence(query: dict[str, str]) -> dict[str, Any]:
     """An hour in which nobody came."""
     expr = query["query"]
@@ -261,6 +273,13 @@ class Recorded:
                 "/api/v1/namespaces/appgate/secrets": items(revision(1, "superseded"), revision(2, "deployed")),
                 "/apis/networking.k8s.io/v1/namespaces/appgate/networkpolicies": items({"metadata": meta("appgate")}),
                 f"{apps}/kube-system/deployments": items(workload("coredns", 2)),
+                "/api/v1/namespaces/prometheus/pods": items(
+                    pod(
+                        "exporter-1",
+                        "prometheus-node-exporter",
+                        "10.200.0.2:5000/monitoring/node-exporter@sha256:" + "cd" * 32,
+                    )
+                ),
                 f"{apps}/prometheus/daemonsets": items(daemon_set("prometheus-node-exporter")),
                 f"{apps}/prometheus/statefulsets": items(workload("prometheus-prometheus-kube-prometheus-prometheus")),
                 "/api/v1/namespaces/prometheus/services": items(
@@ -285,6 +304,7 @@ class Recorded:
                 f"{PROMETHEUS}/alertmanagers": prometheus(
                     {"activeAlertmanagers": [{"url": "http://10.200.128.4:9093/api/v2/alerts"}]}
                 ),
+                f"{PROMETHEUS}/query": builds,
                 f"{PROMETHEUS}/query_range": traffic,
             }
         )
