@@ -22,7 +22,6 @@ ifeq ($(filter bundle,$(MAKECMDGOALS)),)
 FROM := $(PLACE)
 export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := file://$(shell printf %s '$(FROM)' | sed 's/%/%25/g; s/ /%20/g')/wheels
-UNPACK := playbooks/bundle_install.yml -e 'bundle_path="$(FROM)"'
 endif
 endif
 
@@ -38,7 +37,7 @@ venv: $(RUNTIME) ## Make .venv with what the playbooks need
 venv-test: $(TEST) ## Make .venv with what the tests need as well
 
 up: $(RUNTIME) ## Bring up the cluster and serve the app: ansible-playbook site.yml
-	ansible-playbook $(if $(UNPACK),$(UNPACK) )site.yml $(ARGS)
+	ansible-playbook $(if $(FROM),playbooks/bundle_install.yml site.yml -e 'bundle_path="$(FROM)"',site.yml) $(ARGS)
 
 report: $(RUNTIME) ## Write a page about each cluster into build/reports: ansible-playbook playbooks/report.yml
 	ansible-playbook playbooks/report.yml $(ARGS)

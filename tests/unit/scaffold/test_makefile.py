@@ -109,6 +109,21 @@ def test_a_target_is_one_line_that_takes_arguments(root: Path, target: str, line
     assert line in make(root, "--dry-run", target, "ARGS=--check --diff").splitlines()
 
 
+def test_without_a_network_everything_comes_from_the_bundle(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a stick"
+    (folder / "wheels").mkdir(parents=True)
+    lines = make(root, "--dry-run", "up", f"BUNDLE={folder}", "ARGS=--check").splitlines()
+    wanted = f"""ansible-playbook playbooks/bundle_install.yml site.yml -e 'bundle_path="{folder}"' --check"""
+    assert wanted in lines
+    # pip hears of it by its environment: a recipe that shows it stands in for pip.
+    shown = make(root, f"BUNDLE={folder}", "--eval=shown: ; @env | grep ^PIP_", "shown")
+    assert f"PIP_FIND_LINKS=file://{tmp_path}/a%20stick/wheels\n" in shown
+    assert "PIP_NO_INDEX=1\n" in shown
+    # Making one needs the network.
+    made = make(root, f"BUNDLE={folder}", "--dry-run", "bundle", "ARGS=--check").splitlines()
+    assert f"""ansible-playbook playbooks/bundle.yml -e 'bundle_path="{folder}"' --check""" in made
+
+
 def test_help_lists_every_target(root: Path) -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (root / "Makefile").read_text(), re.MULTILINE)
     assert phony
