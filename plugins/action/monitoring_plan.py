@@ -34,6 +34,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     ApiError,
     Cluster,
     Names,
+    Permission,
     connect,
     preflight,
 )
@@ -117,6 +118,16 @@ class ActionModule(ActionBase):
             float(given["monitoring_connect_timeout_seconds"]),
         )
 
+    def _permissions(self, namespace: str) -> list[Permission]:
+        given = self._given
+        sizes = [given[f"monitoring_{part}storage_size"] for part in ("", "alertmanager_", "grafana_")]
+        return live.permissions(
+            namespace,
+            ingress=any(given[f"monitoring_{part}_host"] for part in ("prometheus", "alertmanager", "grafana")),
+            storage=any(sizes),
+            grafana_storage=bool(sizes[-1]),
+        )
+
     def _history(self, cluster: Cluster) -> helm.History:
         """The release's records. One that somebody may be writing right now is waited for."""
         given = self._given
@@ -135,8 +146,13 @@ class ActionModule(ActionBase):
     def _plan_removal(self) -> Found:
         given = self._given
         cluster = self._connect()
-        preflight(cluster)
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
+        preflight(
+            cluster,
+            live.removal_permissions(
+                namespace, data=given["monitoring_remove_data"], crds=given["monitoring_remove_crds"]
+            ),
+        )
         history = helm.read_history(cluster, namespace, release)
         pending = []
         if history.newest is not None and history.newest.status != "uninstalled":
@@ -165,7 +181,7 @@ class ActionModule(ActionBase):
         given = self._given
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
         cluster = self._connect()
-        preflight(cluster, live.permissions(namespace))
+        preflight(cluster, self._permissions(namespace))
         history = self._history(cluster)
         newest = history.newest
         if newest is None or newest.status == "uninstalled":
@@ -228,7 +244,7 @@ class ActionModule(ActionBase):
         given = self._given
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
         cluster = self._connect()
-        access = preflight(cluster, live.permissions(namespace))
+        access = preflight(cluster, self._permissions(namespace))
         history = self._history(cluster)
         chart, source = self._choose(history)
         embedded = source == "embedded"
@@ -255,6 +271,7 @@ class ActionModule(ActionBase):
             versions={part: images.version(GO, part) for part in ("prometheus", "alertmanager")} if embedded else {},
             scraped=scraped,
             grafana=grafana,
+            kube_proxy_by_node=scraped["kube-proxy"] and not embedded and live.kube_proxy_is_a_process(cluster),
         )
         merged = json.loads(json.dumps(merged))
         content = self._crd_content(embedded, chart)

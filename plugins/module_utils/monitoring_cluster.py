@@ -31,6 +31,8 @@ CRD_KINDS = (
     "alertmanagerconfigs", "alertmanagers", "podmonitors", "probes", "prometheusagents", "prometheuses",
     "prometheusrules", "scrapeconfigs", "servicemonitors", "thanosrulers",
 )  # fmt: skip
+#: Of these, both charts make some.
+OWN_KINDS = ("prometheuses", "alertmanagers", "servicemonitors", "prometheusrules", "scrapeconfigs")
 CRD_NAMES = frozenset(f"{kind}.monitoring.coreos.com" for kind in CRD_KINDS)
 OPERATORS = "app.kubernetes.io/name in (prometheus-operator,kube-prometheus-stack-prometheus-operator)"
 #: On a namespace that the role has made, so that it may remove it.
@@ -60,28 +62,69 @@ def names(cluster: Cluster, path: str, query: Mapping[str, str]) -> set[str]:
     return {str(row["cells"][0]) for row in rows}
 
 
-def permissions(namespace: str) -> list[Permission]:
-    """What an install or upgrade does."""
-    wanted: list[Permission] = []
+def _each(group: str, resources: Iterable[str], verbs: Iterable[str], namespace: str = "") -> list[Permission]:
+    return [Permission(verb, group, resource, namespace) for resource in resources for verb in verbs]
 
-    def add(group: str, resources: Iterable[str], verbs: Iterable[str], where: str = "") -> None:
-        wanted.extend(Permission(verb, group, resource, where) for resource in resources for verb in verbs)
 
-    write = ("get", "create", "patch", "delete")
-    add("", ("secrets",), ("list", *write), namespace)
-    add("", ("services", "configmaps", "serviceaccounts"), write, namespace)
-    add("apps", ("deployments", "daemonsets"), write, namespace)
-    add(
-        "monitoring.coreos.com",
-        ("prometheuses", "alertmanagers", "servicemonitors", "prometheusrules"),
-        write,
-        namespace,
-    )
-    add("", ("services",), write, "kube-system")
-    add("", ("namespaces",), ("get", "create"))
-    add("apiextensions.k8s.io", ("customresourcedefinitions",), ("list", "get", "create", "patch"))
-    add("rbac.authorization.k8s.io", ("clusterroles", "clusterrolebindings"), ("create", "patch"))
+def permissions(
+    namespace: str, *, ingress: bool = False, storage: bool = False, grafana_storage: bool = False
+) -> list[Permission]:
+    """What an install, an upgrade and the wait for it do, with either chart."""
+    write = ("get", "list", "create", "patch", "delete")
+    wanted = [
+        *_looked_at(namespace),
+        # Helm keeps its record in Secrets and writes each anew.
+        *_each("", ("secrets",), ("update", *write), namespace),
+        *_each("", ("services", "configmaps", "serviceaccounts"), write, namespace),
+        *_each("apps", ("deployments", "daemonsets"), write, namespace),
+        *_each("monitoring.coreos.com", OWN_KINDS, write, namespace),
+        # The control plane's parts are found by Services in their own namespace.
+        *_each("", ("services",), write, "kube-system"),
+        *_each("", ("namespaces",), ("get", "create")),
+        *_each("apiextensions.k8s.io", ("customresourcedefinitions",), ("get", "list", "create", "patch")),
+        *_each("rbac.authorization.k8s.io", ("clusterroles", "clusterrolebindings"), write),
+        # The operator's role holds more than most people do: only who may do these two can hand that on.
+        *_each("rbac.authorization.k8s.io", ("clusterroles",), ("escalate", "bind")),
+    ]
+    if ingress:
+        wanted += _each("networking.k8s.io", ("ingresses",), write, namespace)
+    if storage:
+        wanted += _each("storage.k8s.io", ("storageclasses",), ("list",))
+    if grafana_storage:
+        wanted += _each("", ("persistentvolumeclaims",), write, namespace)
     return wanted
+
+
+def removal_permissions(namespace: str, *, data: bool, crds: bool) -> list[Permission]:
+    """What taking it all away does."""
+    gone = ("get", "delete")
+    wanted = [
+        *_looked_at(namespace),
+        *_each("", ("secrets",), ("update", *gone), namespace),
+        *_each("", ("services", "configmaps", "serviceaccounts"), gone, namespace),
+        *_each("apps", ("deployments", "daemonsets"), gone, namespace),
+        *_each("batch", ("jobs",), ("list",), namespace),
+        *_each("monitoring.coreos.com", OWN_KINDS, gone, namespace),
+        *_each("", ("services", "endpoints"), gone, "kube-system"),
+        *_each("", ("namespaces",), gone),
+        *_each("rbac.authorization.k8s.io", ("clusterroles", "clusterrolebindings"), gone),
+    ]
+    if data:
+        wanted += _each("", ("persistentvolumeclaims",), gone, namespace)
+    if crds:
+        wanted += _each("apiextensions.k8s.io", ("customresourcedefinitions",), ("list", "delete"))
+    return wanted
+
+
+def _looked_at(namespace: str) -> list[Permission]:
+    """What every run reads: the release, its pods, and what they say when they fail."""
+    return [
+        *_each("", ("secrets", "pods", "events", "services", "persistentvolumeclaims"), ("list",), namespace),
+        *_each("apps", ("deployments", "daemonsets"), ("list",), namespace),
+        *_each("apps", ("statefulsets",), ("get", "list"), namespace),
+        Permission("get", "", "pods", namespace, "log"),
+        *_each("", ("pods",), ("list",), "kube-system"),
+    ]
 
 
 def crds(cluster: Cluster, namespace: str, release: str, content: str) -> Crds:
@@ -108,10 +151,9 @@ def _crd_owner(cluster: Cluster, present: Sequence[str], namespace: str, release
     if labels.get(CRD_OWNER_LABEL):
         other, _, name = str(labels[CRD_OWNER_LABEL]).partition(".")
         query = {"labelSelector": f"owner=helm,name={name}", "limit": "1"}
-        if cluster.call("GET", resource_path("v1", "secrets", other), query=query).json().get("items"):
+        if _visible(cluster, resource_path("v1", "secrets", other), query):
             return f"release {name} in namespace {other}"
-    answer = cluster.call("GET", resource_path("apps/v1", "deployments"), query={"labelSelector": OPERATORS}).json()
-    for item in answer.get("items") or []:
+    for item in _visible(cluster, resource_path("apps/v1", "deployments"), {"labelSelector": OPERATORS}):
         metadata = item["metadata"]
         annotations = metadata.get("annotations") or {}
         name = str(annotations.get("meta.helm.sh/release-name") or "")
@@ -119,6 +161,16 @@ def _crd_owner(cluster: Cluster, present: Sequence[str], namespace: str, release
             what = f"Helm release {name}" if name else f"Deployment {metadata['name']}"
             return f"{what} in namespace {metadata['namespace']}"
     return ""
+
+
+def _visible(cluster: Cluster, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What this user may see of a collection that isn't its own: maybe nothing."""
+    try:
+        return list(cluster.call("GET", path, query=query).json().get("items") or [])
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return []
 
 
 def missing_secrets(cluster: Cluster, namespace: str, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
@@ -179,7 +231,7 @@ def listening(cluster: Cluster) -> dict[str, bool]:
 def _kube_proxy(cluster: Cluster, node: str) -> bool:
     """Ask a node's kube-proxy through the API server, which reaches it as Prometheus would."""
     if not node:
-        nodes = cluster.call("GET", resource_path("v1", "nodes"), query={"limit": "1"}).json().get("items") or []
+        nodes = _visible(cluster, resource_path("v1", "nodes"), {"limit": "1"})
         node = str(nodes[0]["metadata"]["name"]) if nodes else ""
     if not node:
         return False
@@ -188,6 +240,12 @@ def _kube_proxy(cluster: Cluster, node: str) -> bool:
         return cluster.call("GET", path, timeout_seconds=2).status < 400
     except (ApiError, AccessError):
         return False
+
+
+def kube_proxy_is_a_process(cluster: Cluster) -> bool:
+    """Whether there is no pod of it, which is all that the published chart would find."""
+    query = {"labelSelector": "k8s-app=kube-proxy", "limit": "1"}
+    return not _visible(cluster, resource_path("v1", "pods", "kube-system"), query)
 
 
 # -- readiness ---------------------------------------------------------------------------------------------------

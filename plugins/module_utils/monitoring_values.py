@@ -48,6 +48,7 @@ def build(
     versions: Mapping[str, str],
     scraped: Mapping[str, bool],
     grafana: bool,
+    kube_proxy_by_node: bool = False,
 ) -> dict[str, Any]:
     """All values of the release: the role's, and over them the person's."""
     values: dict[str, Any] = {
@@ -69,6 +70,8 @@ def build(
     if given["monitoring_image_mirror"]:
         # Both charts put it in the place of every image's registry, the operator's flags and Grafana's sidecars included.
         values.setdefault("global", {})["imageRegistry"] = str(given["monitoring_image_mirror"])
+    if kube_proxy_by_node:
+        values = merge(values, _kube_proxy(str(given["monitoring_release"])))
     special = _embedded(images, versions) if embedded else _upstream()
     return merge(merge(values, special), given["monitoring_values"])
 
@@ -209,6 +212,34 @@ def _upstream() -> dict[str, Any]:
                 }
             },
         },
+    }
+
+
+def _kube_proxy(release: str) -> dict[str, Any]:
+    """kube-proxy as a process of each node. The published chart's own Service finds pods; its alert asks for the job alone."""
+
+    def label(target: str, **more: Any) -> dict[str, Any]:
+        return {"action": "replace", "targetLabel": target, **more}
+
+    spec = {
+        "kubernetesSDConfigs": [{"role": "Node"}],
+        "relabelings": [
+            label("__address__", sourceLabels=["__meta_kubernetes_node_address_InternalIP"], replacement="$1:10249"),
+            label("node", sourceLabels=["__meta_kubernetes_node_name"]),
+            label("job", replacement="kube-proxy"),
+            label("namespace", replacement="kube-system"),
+        ],
+    }
+    manifest = {
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "ScrapeConfig",
+        "metadata": {"name": f"{fullname(release)}-kube-proxy", "labels": {"release": release}},
+        "spec": spec,
+    }
+    return {
+        "kubeProxy": {"service": {"enabled": False}, "serviceMonitor": {"enabled": False}},
+        # As a mapping, so that a person's own join it.
+        "extraManifests": {"kube-proxy": manifest},
     }
 
 

@@ -101,6 +101,27 @@ def test_what_does_not_listen_is_not_scraped() -> None:
     assert merged["kubeProxy"] == {"enabled": True}
 
 
+def test_a_kube_proxy_that_is_no_pod_is_found_by_its_node() -> None:
+    own = {"extraManifests": {"mine": {"kind": "ConfigMap"}}}
+    merged = values.build(
+        {**defaults(), "monitoring_values": own},
+        embedded=False,
+        images={},
+        versions={},
+        scraped=SCRAPED,
+        grafana=False,
+        kube_proxy_by_node=True,
+    )
+    assert merged["kubeProxy"] == {
+        "enabled": True,
+        "service": {"enabled": False},
+        "serviceMonitor": {"enabled": False},
+    }
+    assert sorted(merged["extraManifests"]) == ["kube-proxy", "mine"]
+    assert merged["extraManifests"]["kube-proxy"]["kind"] == "ScrapeConfig"
+    assert "extraManifests" not in build(False)
+
+
 def test_names_are_those_of_the_community() -> None:
     assert values.services("prometheus") == {
         "Prometheus": ("prometheus-kube-prometheus-prometheus", 9090, 9090),
