@@ -20,9 +20,12 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import RELEASE_LABEL, resource_path
 
 API_VERSION = "coordination.k8s.io/v1"
-#: A run that has not renewed for so long is dead. Those of Kubernetes' own controllers take the same time.
-LEASE_SECONDS = 15
-RENEW_SECONDS = 3.0
+#: A run that has not renewed for so long is dead. Long enough for an API server that is busy or restarts.
+LEASE_SECONDS = 30
+RENEW_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
+#: How long a run tries to have an expired lease again, which is still its own if nobody took it, before it gives up.
+REGAIN_SECONDS = 60.0
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
 _QUERY = {"fieldManager": "appgate"}
@@ -96,10 +99,13 @@ class Lease:
 
     def check(self) -> None:
         """Stop where somebody else may have it by now."""
-        if not self._lost and self._age() > LEASE_SECONDS:
-            self._renew()
-            if not self._lost and self._age() > LEASE_SECONDS:
-                self._lost = f"it could not be renewed for {LEASE_SECONDS} s"
+        end = time.monotonic() + REGAIN_SECONDS
+        while not self._lost and self._age() > LEASE_SECONDS:
+            if time.monotonic() > end:
+                self._lost = f"it could not be renewed for {self._age():.0f} s"
+            else:
+                self._renew()
+                time.sleep(FIRST_POLL_SECONDS)
         if self._lost:
             raise LostError(
                 f"This run does not hold the lease {self.name} in namespace {self.namespace} of context "
@@ -187,7 +193,7 @@ class Lease:
             "spec": {**spec, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
         }
         path = self.path if method == "PUT" else self.path.rpartition("/")[0]
-        answer = self.cluster.call(method, path, body, query=_QUERY, timeout_seconds=LEASE_SECONDS / 3)
+        answer = self.cluster.call(method, path, body, query=_QUERY, timeout_seconds=REQUEST_SECONDS)
         self._live, self._renewed_at = answer.json(), sent_at
 
     def _has_expired(self, found: Mapping[str, Any]) -> bool:

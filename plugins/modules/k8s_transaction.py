@@ -106,7 +106,7 @@ options:
     description:
       - How long to wait for another run that is changing this release, before refusing. 0 refuses at once.
       - A run holds a Lease C(<release>-deploy) of the namespace while it changes something. That of a run that was killed
-        is taken over 15 s after its last sign of life. Runs that change nothing take none.
+        is taken over 30 s after its last sign of life. Runs that change nothing take none.
     type: float
     default: 300
   history_limit:
