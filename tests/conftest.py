@@ -42,8 +42,27 @@ def clean_environment() -> dict[str, str]:
     return environment
 
 
+@pytest.fixture(scope="session")
+def run_ansible(clean_environment: dict[str, str]) -> Run:
+    """Run one of Ansible's programs in a folder, as a person without a terminal would."""
+
+    def run(folder: Path, *words: str, timeout_seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words,
+            cwd=folder,
+            env=clean_environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    return run
+
+
 @pytest.fixture
-def ansible_playbook(tmp_path: Path, clean_environment: dict[str, str]) -> Run:
+def ansible_playbook(tmp_path: Path, run_ansible: Run) -> Run:
     """Run a playbook, given as text, from an empty folder, with this tree as the collection appgate.platform."""
 
     def run(playbook: str, *arguments: str, inventory: str = "local,") -> subprocess.CompletedProcess[str]:
@@ -55,15 +74,6 @@ def ansible_playbook(tmp_path: Path, clean_environment: dict[str, str]) -> Run:
             "[inventory]\nunparsed_is_failed = true\n"
         )
         (tmp_path / "play.yml").write_text(playbook)
-        return subprocess.run(
-            ["ansible-playbook", "-i", inventory, "play.yml", *arguments],
-            cwd=tmp_path,
-            env=clean_environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_ansible(tmp_path, "ansible-playbook", "-i", inventory, "play.yml", *arguments)
 
     return run

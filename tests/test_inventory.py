@@ -13,23 +13,18 @@ import yaml
 
 
 @pytest.fixture
-def run(root: Path, tmp_path: Path, clean_environment: dict[str, str]) -> Any:
+def run(root: Path, tmp_path: Path, run_ansible: Any) -> Any:
     """Run a playbook of the checkout with an inventory that is given as data."""
 
     def play(playbook: str, inventory: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
         if not (tmp_path / "group_vars").exists():
             (tmp_path / "group_vars").symlink_to(root / "inventory/local/group_vars")
-        return subprocess.run(
-            ["ansible-playbook", "--inventory", str(tmp_path / "hosts.yml"), playbook, *arguments],
-            cwd=root,
-            env=clean_environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        hosts = str(tmp_path / "hosts.yml")
+        done: subprocess.CompletedProcess[str] = run_ansible(
+            root, "ansible-playbook", "--inventory", hosts, playbook, *arguments
         )
+        return done
 
     return play
 
@@ -56,17 +51,9 @@ def test_two_hosts_with_one_cluster_name_are_refused(run: Any) -> None:
 
 
 @pytest.mark.parametrize("inventory", ["local", "kind", "staging", "production"])
-def test_each_inventory_names_its_clusters_and_their_contexts(
-    inventory: str, root: Path, clean_environment: dict[str, str]
-) -> None:
-    listed = subprocess.run(
-        ["ansible-inventory", "--inventory", f"inventory/{inventory}", "--list", "--yaml"],
-        cwd=root,
-        env=clean_environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_each_inventory_names_its_clusters_and_their_contexts(inventory: str, root: Path, run_ansible: Any) -> None:
+    listed = run_ansible(root, "ansible-inventory", "--inventory", f"inventory/{inventory}", "--list", "--yaml")
+    assert listed.returncode == 0, listed.stderr
     groups = yaml.safe_load(listed.stdout)["all"]["children"]
     hosts = {
         name: values

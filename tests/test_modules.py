@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,17 +31,11 @@ def catch(*_arguments: Any, argument_spec: dict[str, Any], **_options: Any) -> N
 
 
 @pytest.fixture(scope="module")
-def documented(root: Path, clean_environment: dict[str, str]) -> dict[str, Any]:
+def documented(root: Path, run_ansible: Any) -> dict[str, Any]:
     """The options of all modules, as ansible-doc merges them."""
     names = [f"appgate.platform.{name}" for name in MODULES]
-    done = subprocess.run(
-        ["ansible-doc", "--type", "module", "--json", *names],
-        cwd=root,
-        env=clean_environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_ansible(root, "ansible-doc", "--type", "module", "--json", *names)
+    assert done.returncode == 0, done.stderr
     return {name.rpartition(".")[2]: value["doc"]["options"] for name, value in json.loads(done.stdout).items()}
 
 

@@ -1,52 +1,23 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""A real API server for the whole session, and a node and an app that are played."""
+"""A node and an app that are played, beside a real API server."""
 
 from __future__ import annotations
 
 import http.server
 import itertools
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-# The helpers beside this file go by their full names, as type checkers know them.
-sys.path.insert(0, str(Path(__file__).parents[3]))
-
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Settings, Transaction
 
-from tests.unit.app_role.control_plane import ControlPlane, cache_dir, find_programs
 from tests.unit.app_role.fake_node import FakeNode
 
 GOOD = "registry.test/good@sha256:" + "a" * 64
 HELLO = b"<h1 style='color:blue'>Hello! This is Appgate world!</h1>"
-
-
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd, kube-apiserver and kube-controller-manager."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(
-            f"no etcd, kube-apiserver and kube-controller-manager under {cache_dir()} (make up puts them there)"
-        )
-    plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
-    plane.start()
-    try:
-        yield plane
-    finally:
-        plane.stop()
-
-
-@pytest.fixture(scope="session")
-def cluster(control_plane: ControlPlane) -> Cluster:
-    """An administrator's client."""
-    return connect(str(control_plane.kubeconfig), control_plane.context)
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture(scope="module")
-def outputs(root: Any, clean_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outputs(root: Any, run_ansible: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One run with one host for each way to be wrong: they don't disturb each other."""
     folder = tmp_path_factory.mktemp("inputs")
     hosts = {f"case{number}": {**VALID, **values} for number, (values, _text) in enumerate(REFUSED)}
@@ -97,16 +97,7 @@ def outputs(root: Any, clean_environment: dict[str, str], tmp_path_factory: pyte
     (folder / "ansible.cfg").write_text(
         f"[defaults]\ncollections_path = {root / 'collections'}\nforks = 4\nstdout_callback = ansible.builtin.minimal\n"
     )
-    done = subprocess.run(
-        ["ansible-playbook", "-i", "hosts.json", "play.yml"],
-        cwd=folder,
-        env=clean_environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_ansible(folder, "ansible-playbook", "-i", "hosts.json", "play.yml", timeout_seconds=300)
     assert done.returncode == 2, done.stdout + done.stderr
     found: dict[str, str] = {}
     for block in done.stdout.split("\ncase"):

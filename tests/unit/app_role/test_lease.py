@@ -5,23 +5,29 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils import kube_lease
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import AccessError, Cluster, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    AccessError,
+    ApiError,
+    Cluster,
+    connect,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
     Outcome,
     Transaction,
     TransactionError,
 )
 
-from tests.unit.app_role.control_plane import ControlPlane
+from tests.unit.control_plane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -54,7 +60,7 @@ def text_of(cluster: Cluster, namespace: str) -> str:
 def put_lease(cluster: Cluster, namespace: str, *, age_seconds: float, holder: str = "ci-7/4711/then") -> None:
     """What a run on another machine has left, or renewed just now."""
     at = (cluster.server_time() - datetime.timedelta(seconds=age_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "acquireTime": at, "renewTime": at}
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 30, "acquireTime": at, "renewTime": at}
     labels = {"appgate.platform/release": "demo"}
     body = {"metadata": {"name": "demo-deploy", "labels": labels}, "spec": spec}
     cluster.call("POST", leases(namespace), body)
@@ -157,7 +163,7 @@ def test_a_lease_that_is_held_is_refused_with_its_holder(
     assert statuses(transaction) == [(1, "deployed")]
 
 
-@pytest.mark.parametrize("age_seconds", [16, 14])
+@pytest.mark.parametrize("age_seconds", [31, 29])
 def test_a_dead_runs_lease_is_taken_over_once_it_has_expired(
     transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str, age_seconds: int
 ) -> None:
@@ -301,6 +307,36 @@ def test_an_answer_that_was_lost_loses_no_lease(transaction: Make, cluster: Clus
     cluster.call("PATCH", lease(namespace), {"metadata": {"annotations": {"a": "c"}}}, content_type=MERGE)
     mine.release()
     assert cluster.get(lease(namespace)) is None
+
+
+def test_a_lease_that_expired_and_that_nobody_took_is_still_the_runs_own(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a sleep of the machine, or of the API server."""
+    cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    mine = kube_lease.Lease(cluster, namespace, "demo")
+    mine.acquire(0.0)
+    answers = iter([AccessError("no answer"), ApiError(503, "", "busy")])
+    send = mine._send
+
+    def busy(method: str, before: Mapping[str, Any]) -> None:
+        error = next(answers, None)
+        if error:
+            raise error
+        send(method, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mine, "_send", busy)
+        mine._renewed_at -= 100
+        mine.check()
+        assert mine._age() < kube_lease.LEASE_SECONDS
+        # An API server that never answers again.
+        patch.setattr(kube_lease, "REGAIN_SECONDS", 0.5)
+        answers = itertools.repeat(AccessError("no answer"))
+        mine._renewed_at -= 100
+        with pytest.raises(kube_lease.LostError, match=r"it could not be renewed for 10\d s"):
+            mine.check()
+    mine.release()
 
 
 def test_two_deployed_revisions_of_earlier_versions_are_repaired(

@@ -8,7 +8,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from tests.unit.app_role.control_plane import ControlPlane
+from tests.unit.control_plane import ControlPlane
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster
 
 from tests.unit.app_role.conftest import GOOD
-from tests.unit.app_role.control_plane import ControlPlane
+from tests.unit.control_plane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("node")
 

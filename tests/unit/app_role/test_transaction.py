@@ -18,7 +18,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction 
     TransactionError,
 )
 
-from tests.unit.app_role.control_plane import ControlPlane
+from tests.unit.control_plane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("node")
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import ApiError, Cluster, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import ApiError, Cluster
 
-from tests.unit.app_role.control_plane import ControlPlane, find_programs
+from tests.unit.control_plane import ControlPlane
 from tests.unit.observability import support
 
 Play = Callable[..., subprocess.CompletedProcess[str]]
@@ -36,25 +36,6 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
-
-
-@pytest.fixture(scope="module")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server that doesn't know the operator's kinds yet."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("no etcd, kube-apiserver and kube-controller-manager in the cache (make up puts them there)")
-    plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
-    plane.start()
-    try:
-        yield plane
-    finally:
-        plane.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(control_plane: ControlPlane) -> Cluster:
-    return connect(str(control_plane.kubeconfig), control_plane.context)
 
 
 @pytest.fixture

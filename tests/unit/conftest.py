@@ -1,0 +1,40 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""A real API server, once for all unit tests that ask for one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The helpers beside this file go by their full names, as type checkers know them.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster, connect
+
+from tests.unit.control_plane import ControlPlane, cache_dir, find_programs
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver and kube-controller-manager."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(
+            f"no etcd, kube-apiserver and kube-controller-manager under {cache_dir()} (make up puts them there)"
+        )
+    plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: ControlPlane) -> Cluster:
+    """An administrator's client."""
+    return connect(str(control_plane.kubeconfig), control_plane.context)
