@@ -43,6 +43,8 @@ SCRAPES_OF_A_RATE = 4
 HEARTBEAT = "none"
 BUILD_INFO = '{__name__=~".+_build_info", pod!=""}'
 UNTOLD = ("unknown", "devel", "(devel)")
+SUBJECTS = ("namespace", "pod", "container", "deployment", "statefulset", "daemonset", "node")
+TELLERS = ("job", "instance")
 SEVERITIES = ("critical", "warning", "info")
 TONES = {"2": "ok", "3": "calm", "4": "warn", "5": "bad"}
 QUANTILES = (("p99", 0.99, "high"), ("p95", 0.95, "middle"), ("p50", 0.5, "low"))
@@ -209,15 +211,18 @@ def alerts(data: Mapping[str, Any], now: datetime.datetime) -> Alerts:
 
 def _alert(name: str, item: Mapping[str, Any], now: datetime.datetime) -> Alert:
     labels, notes = item.get("labels") or {}, item.get("annotations") or {}
-    where = [
-        str(labels[key]) for key in ("namespace", "pod", "deployment", "job", "instance", "node") if labels.get(key)
+    # What the alert is about. The job and the instance are often only those of who has told it.
+    subject = [labels[key] for key in SUBJECTS if labels.get(key)] or [
+        labels[key] for key in TELLERS if labels.get(key)
     ]
+    texts = [str(notes[key]) for key in ("summary", "description", "message") if notes.get(key)]
     return Alert(
         name=name,
         state=str(item.get("state")),
         severity=str(labels.get("severity") or ""),
-        where=" · ".join(dict.fromkeys(where)),
-        summary=str(notes.get("summary") or notes.get("description") or notes.get("message") or ""),
+        where=" · ".join(dict.fromkeys(map(str, subject))),
+        summary=texts[0] if texts else "",
+        detail=texts[1] if len(texts) > 1 else "",
         remedy=str(notes.get("runbook") or notes.get("runbook_url") or ""),
         since=time_text(str(item.get("activeAt") or ""), now),
     )

@@ -114,6 +114,7 @@ class Alert:
     severity: str
     where: str
     summary: str
+    detail: str
     remedy: str
     since: str
 
@@ -195,8 +196,7 @@ class Report:
         missing = listed(part.name for part in self.of_state(OFF))
         absent = f"; missing: {missing}" if missing else ""
         if troubled:
-            verb = "needs" if len(troubled) == 1 else "need"
-            return f"{listed(troubled)} {verb} a look{absent}"
+            return f"Needs a look: {listed(troubled)}{absent}"
         return f"All that is installed is well{absent}" if missing else "All is well"
 
     def fingerprint(self, layout: str) -> str:

@@ -163,8 +163,16 @@ def rule(name: str, state: str = "inactive", severity: str = "warning") -> dict[
             {
                 "state": state,
                 "activeAt": STAMP,
-                "labels": {"alertname": name, "severity": severity, "namespace": "appgate"},
-                "annotations": {"summary": f"{name}: a pod <b>fails</b>", "runbook": "kubectl -n appgate get pods"},
+                "labels": {
+                    "alertname": name,
+                    "severity": severity,
+                    "namespace": "appgate",
+                    "job": "kube-state-metrics",
+                },
+                "annotations": {
+                    "summary": f"{name}: a pod <b>fails</b>",
+                    "runbook": "`kubectl -n appgate get pods` names it",
+                },
             }
         ]
     return {

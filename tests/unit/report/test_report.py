@@ -241,7 +241,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
         (
             "troubled",
             [
-                "Nodes, App, Workloads, Monitoring, Targets and 2 more need a look; missing: Grafana, Policy enforcement",
+                "Needs a look: Nodes, App, Workloads, Monitoring, Targets and 2 more; missing: Grafana, Policy enforcement",
                 "1 of 2 nodes ready, Kubernetes v1.37.2; two-worker: Kubelet stopped posting node status.",
                 "1 of 2 replicas (container appgate of pod appgate-y: ImagePullBackOff",
                 "revision 1, revision 2 failed and was put back",
@@ -250,7 +250,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
                 REFUSED,
                 "1 firing, 1 pending, 1 armed and quiet.",
                 "AppgateDown appgate firing critical",
-                "AppgateDown: a pod <b>fails</b> kubectl -n appgate get pods",
+                "AppgateDown: a pod <b>fails</b> kubectl -n appgate get pods names it",
                 "AppgateThreadsBusy appgate pending warning",
                 "chart monitoring 0.1.0 is failed ansible-playbook playbooks/monitoring.yml repairs it",
                 "Prometheus knows none, so an alert reaches nobody",
@@ -277,7 +277,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
         (
             "deaf",
             [
-                "Prometheus needs a look",
+                "Needs a look: Prometheus; missing: Grafana",
                 "does not answer: Service prometheus/prometheus-kube-prometheus-prometheus, port 9090 has no pod that is ready",
                 "kubectl -n prometheus get pods; ansible-playbook playbooks/monitoring.yml repairs the release",
                 "No traffic and no durations are shown: Prometheus can't be asked",
@@ -290,7 +290,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
                 "user 'reader' may not list nodes of the cluster",
                 "revision not shown: user 'reader' may not list secrets in namespace appgate",
                 "Not all charts are shown: user 'reader' may not list secrets in namespace appgate, user 'reader' may not list",
-                "Nodes, Prometheus need a look; missing: Grafana",
+                "Needs a look: Nodes, Prometheus; missing: Grafana",
                 "nothing of it runs in namespace prometheus",
                 "user 'reader' may not reach it through the API server (get services/proxy in namespace prometheus)",
             ],
