@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ class ActionModule(ActionBase):
                 "path": {"type": "path", "required": True},
                 "cache_dir": {"type": "path", "required": True},
                 "debian_packages": {"type": "bool", "default": True},
+                "images": {"type": "list", "elements": "str", "default": []},
+                "registry_plain_http": {"type": "bool", "default": False},
+                "registry_authfile": {"type": "path", "default": ""},
+                "refresh": {"type": "bool", "default": False},
                 "timeout_seconds": {"type": "int", "default": 900},
                 "check_only": {"type": "bool", "default": False},
             },
@@ -50,10 +55,12 @@ class ActionModule(ActionBase):
             bundle.check_target(target)
             if not self._task.check_mode:
                 bundle.make_directory(target)
+            for reference in given["images"]:
+                sources.split(reference)
             if not given["check_only"]:
                 result.update(self._make(target, given, variables))
         except ImageError as error:
-            raise AnsibleActionFail(str(error)) from None
+            raise AnsibleActionFail(placed(named(error), task_vars or {})) from None
         except BundleError as error:
             raise AnsibleActionFail(placed(str(error), variables)) from None
         return result
@@ -82,7 +89,15 @@ class ActionModule(ActionBase):
                 f"Remove {cache / 'image' / 'images'}, so that the image is made anew, and run again."
             )
         items = [item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")]
+        fetching = sources.Fetching(
+            given["timeout_seconds"], given["refresh"], given["registry_plain_http"], given["registry_authfile"]
+        )
         left_out = []
+        images = {}
+        for reference in given["images"]:
+            directory = sources.image(reference, cache, fetching)
+            images[reference] = f"images/{directory.name}"
+            items += bundle.files_below(directory, images[reference])
         lock = ROOT / "requirements" / "runtime.txt"
         items += bundle.files_below(sources.wheels(lock, cache, given["timeout_seconds"]), "wheels")
         if not given["debian_packages"]:
@@ -91,7 +106,7 @@ class ActionModule(ActionBase):
             packages = {}
             left_out.append("Debian packages, as this machine has no apt-get")
         else:
-            debs = sources.packages(packages, machine["release"], cache, given["timeout_seconds"])
+            debs = sources.packages(packages, machine["release"], cache, fetching)
             items += bundle.files_below(debs, "debs")
         clone, revision, changed = sources.checkout(ROOT, cache)
         if clone is None:
@@ -104,6 +119,7 @@ class ActionModule(ActionBase):
             "machine": machine,
             "made_from": {"revision": revision, "files": bundle.deciding_files(ROOT)},
             "packages": packages,
+            "images": images,
             "parts": entries,
             "units": sorted({"/".join(name.split("/")[: DEPTHS[name.split("/", 1)[0]]]) for name in paths}),
         }
@@ -150,9 +166,14 @@ def gather(hosts: list[Any]) -> tuple[dict[str, str], dict[str, list[str]], dict
     return paths, {name: sorted(packages[name]) for name in sorted(packages)}, dict(sorted(parts.items()))
 
 
+def named(error: ImageError) -> str:
+    """The same with this role's variables: the machinery is the image role's."""
+    return re.sub(r"\bimage_(?=registry|timeout|cache_dir)", "bundle_", str(error))
+
+
 def placed(text: str, variables: dict[str, Any]) -> str:
     """The same with the file in which the variable was set."""
-    name = text.partition("=")[0]
+    name = re.split("[=:]", text, maxsplit=1)[0]
     where = place(variables.get(name))
     return f"{text.replace(': ', f' (set in {where}): ', 1)}" if where else text
 

@@ -8,6 +8,7 @@ Layout::
 
     manifest.json        what it is for, what is in it, and the SHA-256 of every file; written last
     cache/...            what goes into ~/.cache/appgate, under the same names
+    images/<key>/        published images that were asked for
     wheels/*.whl         the Python packages of requirements/runtime.txt
     debs/*.deb, Packages a Debian repository with the packages that the roles install
     appgate-*.gitbundle  the checkout's last commit, to be cloned
@@ -148,6 +149,7 @@ def looks_like_one(bundle: Path) -> bool:
     return (bundle / MANIFEST).is_file() or {path.name for path in bundle.iterdir()} <= {
         "cache",
         "debs",
+        "images",
         "wheels",
         *(path.name for path in bundle.glob("appgate-*.gitbundle")),
         *(path.name for path in bundle.glob(".new-*")),

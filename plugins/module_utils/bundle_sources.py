@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, write_index
@@ -22,10 +23,21 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
     sha256_file,
     short_hash,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
 
 LOCK_SECONDS = 900.0
 #: What a machine needs before the first playbook runs there.
 FIRST = {"git": ["git"], "make": ["make"], "python3": ["python3"], "python3-venv": []}
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How what is missing is fetched."""
+
+    timeout_seconds: float
+    refresh: bool = False  # what carries no version of its own may be another one by now
+    plain_http: bool = False
+    authfile: str = ""
 
 
 def wheels(lock: Path, cache: Path, timeout_seconds: float) -> Path:
@@ -52,23 +64,64 @@ def wheels(lock: Path, cache: Path, timeout_seconds: float) -> Path:
     return target
 
 
-def packages(wanted: Mapping[str, list[str]], release: str, cache: Path, timeout_seconds: float) -> Path:
+def split(reference: str) -> tuple[str, str, str]:
+    """Registry, path and tag of an image's name."""
+    name, _, tag = reference.rpartition(":")
+    host, _, path = name.partition("/")
+    if "@" in reference or not path or "/" in tag or not tag or not names_registry(host):
+        raise BundleError(
+            f"bundle_images: {reference!r} is no whole name of an image. Write registry/path:tag, for example "
+            "docker.io/grafana/grafana:13.2.0."
+        )
+    return host, path, tag
+
+
+def image(reference: str, cache: Path, options: Fetching) -> Path:
+    """A published image for this machine's architecture, as skopeo's `dir:` form has it."""
+    split(reference)
+    target = cache / "bundle" / "images" / short_hash([reference, machine()])
+    with locked(cache / "bundle", LOCK_SECONDS):
+        if (target / "manifest.json").is_file() and not options.refresh:
+            return target
+        with fresh_directory(target) as staged:
+            command = [
+                *("skopeo", "copy", "--quiet", "--preserve-digests"),
+                f"--src-tls-verify={'false' if options.plain_http else 'true'}",
+                *([f"--authfile={options.authfile}"] if options.authfile else []),
+                f"docker://{reference}",
+                f"dir:{staged}",
+            ]
+            try:
+                run(command, timeout_seconds=options.timeout_seconds, what=f"Fetching {reference}", disk=staged)
+            except ImageError as error:
+                raise BundleError(
+                    f"bundle_images: {error}\nSee that its registry is in reach, that the name and the tag are right, and that "
+                    "bundle_registry_authfile may pull it."
+                ) from None
+    return target
+
+
+def packages(wanted: Mapping[str, list[str]], release: str, cache: Path, options: Fetching) -> Path:
     """Debian packages with all that they depend on, as if nothing were installed; a repository for apt."""
     names = sorted({*wanted, *FIRST})
     target = cache / "bundle" / "debs" / short_hash([names, release, machine()])
     with locked(cache / "bundle", LOCK_SECONDS):
-        if (target / "Packages").is_file():
+        if (target / "Packages").is_file() and not options.refresh:
             return target
         with fresh_directory(target) as staged:
             try:
-                _download(names, staged, timeout_seconds)
+                _download(names, staged, options.timeout_seconds)
             except ImageError as first:
                 # A machine whose lists are old asks for packages that are gone.
                 if os.geteuid() != 0:
                     raise _unavailable(first) from None
                 try:
-                    run(["apt-get", "update", "--quiet=2"], timeout_seconds=timeout_seconds, what="Asking for packages")
-                    _download(names, staged, timeout_seconds)
+                    run(
+                        ["apt-get", "update", "--quiet=2"],
+                        timeout_seconds=options.timeout_seconds,
+                        what="Asking for packages",
+                    )
+                    _download(names, staged, options.timeout_seconds)
                 except ImageError as second:
                     raise _unavailable(second) from None
             write_index(staged, _fields)
@@ -139,6 +192,8 @@ def checkout(root: Path, cache: Path) -> tuple[Path | None, str, bool]:
 
     try:
         revision = git("rev-parse", "HEAD")
+        if git("rev-parse", "--is-shallow-repository") == "true":
+            return None, revision, False  # nobody could clone a copy of it
         changed = bool(git("status", "--porcelain"))
         target = cache / "bundle" / "source" / f"appgate-{revision[:12]}.gitbundle"
         with locked(cache / "bundle", LOCK_SECONDS):

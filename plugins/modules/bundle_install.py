@@ -24,6 +24,18 @@ options:
     description: The cache of all roles.
     type: path
     required: true
+  registry:
+    description: Registry and prefix that the bundle's published images are pushed to. Empty leaves them in the bundle.
+    type: str
+    default: ""
+  registry_plain_http:
+    description: Whether O(registry) speaks HTTP without TLS.
+    type: bool
+    default: false
+  registry_authfile:
+    description: File with credentials for it, as C(skopeo login) writes it.
+    type: path
+    default: ""
   timeout_seconds:
     description: Time for each long step.
     type: int
@@ -48,6 +60,11 @@ installed:
   type: list
   elements: str
   sample: [parts/etcd/v3.7.3-d2aa2564a495]
+images:
+  description: Published images that were pushed, by their new name.
+  returned: success
+  type: list
+  elements: str
 packages:
   description: Debian packages that were installed.
   returned: success

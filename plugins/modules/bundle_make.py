@@ -27,6 +27,23 @@ options:
     description: Whether the bundle holds the Debian packages that the roles install.
     type: bool
     default: true
+  images:
+    description: Published images to carry as well, each as C(registry/path:tag).
+    type: list
+    elements: str
+    default: []
+  registry_plain_http:
+    description: Whether the registries of O(images) speak HTTP without TLS.
+    type: bool
+    default: false
+  registry_authfile:
+    description: File with credentials for them, as C(skopeo login) writes it.
+    type: path
+    default: ""
+  refresh:
+    description: Fetch Debian packages and O(images) again, because newer ones may be there under the same name.
+    type: bool
+    default: false
   timeout_seconds:
     description: Time for each long step.
     type: int

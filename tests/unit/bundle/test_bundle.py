@@ -56,6 +56,7 @@ def about(**changes: Any) -> dict[str, Any]:
         "machine": bundle.this_machine(),
         "made_from": {"revision": "0123456789abcdef", "files": bundle.deciding_files(ROOT)},
         "packages": {},
+        "images": {},
         "parts": {"tool": "v1.2.3"},
         "units": [PART, "image/base/0123", "images/node-1.tar"],
         **changes,

@@ -1,0 +1,135 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""Published images travel in a bundle from one real registry to another, and keep their names and digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from ansible_collections.appgate.platform.plugins.module_utils import bundle
+from ansible_collections.appgate.platform.plugins.module_utils import bundle_sources as sources
+from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError
+
+from tests.unit.bundle.test_bundle import about, quiet, stock
+from tests.unit.bundle.test_play import PLAY, refused
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "parts"
+CONFIG = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
+http: {{addr: "{address}", secret: none}}
+log: {{level: error, accesslog: {{disabled: true}}}}
+"""
+
+
+@contextlib.contextmanager
+def registry(place: Path) -> Iterator[str]:
+    """The address of an empty registry."""
+    programs = sorted(CACHE.glob("registry/*/bin/registry"))
+    if not programs or not shutil.which("skopeo"):
+        pytest.skip(f"no registry in {CACHE}, or no skopeo: `make up` brings both")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    place.mkdir()
+    (place / "config.yml").write_text(CONFIG.format(directory=place, address=address))
+    process = subprocess.Popen([str(programs[-1]), "serve", str(place / "config.yml")])
+    try:
+        end = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
+                break
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def publish(reference: str, place: Path) -> None:
+    """Push an image of one empty layer."""
+    place.mkdir()
+
+    def blob(data: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (place / digest).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer = bytes(1024)
+    config = {
+        "architecture": bundle.this_machine()["architecture"],
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob(json.dumps(config).encode(), "config.v1+json"),
+        "layers": [blob(layer, "layer.v1.tar")],
+    }
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    (place / "version").write_text("Directory Transport Version: 1.1\n")
+    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", f"dir:{place}"]
+    subprocess.run([*command, f"docker://{reference}"], check=True)
+
+
+def digest(reference: str) -> str:
+    command = ["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{reference}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_an_image_keeps_its_path_its_tag_and_its_digest(
+    tmp_path: Path, ansible_playbook: Callable[..., CompletedProcess[str]]
+) -> None:
+    options = sources.Fetching(60, plain_http=True)
+    with registry(tmp_path / "publisher") as publisher:
+        name = f"{publisher}/grafana/grafana:13.2.0"
+        publish(name, tmp_path / "image")
+        wanted = digest(name)
+        carried = sources.image(name, tmp_path / "cache", options)
+        with pytest.raises(
+            BundleError, match=r"(?s)^bundle_images: Fetching .*/none:1\.0.*that the name and the tag are right"
+        ):
+            sources.image(f"{publisher}/none:1.0", tmp_path / "cache", options)
+    # The publisher is gone, and the image is there.
+    assert sources.image(name, tmp_path / "cache", options) == carried
+    items = stock(tmp_path / "stock") + bundle.files_below(carried, f"images/{carried.name}")
+    bundle.make(tmp_path / "bundle", items, about(images={name: f"images/{carried.name}"}), quiet)
+    play = PLAY.format(path=tmp_path / "bundle", cache=tmp_path / "new", entry="install")
+    with registry(tmp_path / "mirror") as mirror:
+        arguments = ["-e", f"bundle_registry={mirror}/all", "-e", '{"bundle_registry_plain_http": true}']
+        checked = ansible_playbook(play, *arguments, "--check")
+        assert f"images would be pushed: {mirror}/all/grafana/grafana:13.2.0" in " ".join(checked.stdout.split())
+        first = ansible_playbook(play, *arguments)
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert digest(f"{mirror}/all/grafana/grafana:13.2.0") == wanted
+        assert "changed=0" in ansible_playbook(play, *arguments).stdout
+    gone = ansible_playbook(play, *arguments)
+    refused(gone, f"bundle_registry='{mirror}/all' cannot be reached", "(set in <CLI option '-e'>)")
+    left = ansible_playbook(play)
+    assert "Images of the bundle: not pushed" in left.stdout, left.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["grafana", "grafana/grafana:1", "quay.io/a/b", "quay.io/a@sha256:0", "quay.io:443/a", ""]
+)
+def test_names_that_are_not_whole(name: str) -> None:
+    with pytest.raises(
+        BundleError, match=r"^bundle_images: '.*' is no whole name of an image\. Write registry/path:tag"
+    ):
+        sources.split(name)
