@@ -15,6 +15,9 @@ PACKAGE = "ansible_collections.appgate.platform.plugins.modules"
 FOLDER = Path(__file__).parents[1] / "plugins" / "modules"
 #: The others are documentation alone: their action plugin does all the work.
 MODULES = sorted(path.stem for path in FOLDER.glob("[!_]*.py") if "def main(" in path.read_text(encoding="utf-8"))
+ACTIONS = sorted(
+    path.stem for path in FOLDER.with_name("action").glob("[!_]*.py") if "ControllerAction)" in path.read_text("utf-8")
+)
 KEYS = ("type", "elements", "required", "default", "choices")
 
 
@@ -33,7 +36,7 @@ def catch(*_arguments: Any, argument_spec: dict[str, Any], **_options: Any) -> N
 @pytest.fixture(scope="module")
 def documented(root: Path, run_ansible: Any) -> dict[str, Any]:
     """The options of all modules, as ansible-doc merges them."""
-    names = [f"appgate.platform.{name}" for name in MODULES]
+    names = [f"appgate.platform.{name}" for name in (*MODULES, *ACTIONS)]
     done = run_ansible(root, "ansible-doc", "--type", "module", "--json", *names)
     assert done.returncode == 0, done.stderr
     return {name.rpartition(".")[2]: value["doc"]["options"] for name, value in json.loads(done.stdout).items()}
@@ -61,3 +64,9 @@ def test_a_modules_documentation_is_what_it_takes(
     with pytest.raises(Caught) as caught:
         module.main()
     assert plain(documented[name]) == plain(caught.value.spec)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_actions_documentation_is_what_it_takes(name: str, documented: dict[str, Any]) -> None:
+    action = importlib.import_module(f"{PACKAGE.rpartition('.')[0]}.action.{name}").ActionModule
+    assert plain(documented[name]) == plain(action.arguments)

@@ -12,10 +12,8 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
     TOOLS,
     Base,
@@ -28,45 +26,34 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
     wheels_directory,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 PRUNE = Path(__file__).resolve().parents[2] / "roles" / "image" / "files" / "prune.py"
 UNKNOWN = "unknown-until-built"
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """See plugins/modules/image_plan.py for what it takes and gives."""
 
-    _supports_check_mode = True
-    _requires_connection = False
+    arguments: ClassVar[dict[str, Any]] = {
+        "base_only": {"type": "bool", "default": False},
+        "base": {"type": "str", "required": True},
+        "base_suite": {"type": "str", "required": True},
+        "base_mirrors": {"type": "list", "elements": "str", "required": True},
+        "base_packages": {"type": "list", "elements": "str", "required": True},
+        "base_refresh": {"type": "bool", "default": False},
+        "cache_dir": {"type": "path", "required": True},
+        "context": {"type": "path"},
+        "dockerfile": {"type": "path"},
+        "name": {"type": "str"},
+        "haproxy_config": {"type": "str", "default": ""},
+        "build_args": {"type": "dict", "default": {}},
+        "python_version": {"type": "str", "default": "3.13"},
+        "delivery": {"type": "dict", "default": {}},
+    }
+    refusals: ClassVar[tuple[type[Exception], ...]] = (ImageError,)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            argument_spec={
-                "base_only": {"type": "bool", "default": False},
-                "base": {"type": "str", "required": True},
-                "base_suite": {"type": "str", "required": True},
-                "base_mirrors": {"type": "list", "elements": "str", "required": True},
-                "base_packages": {"type": "list", "elements": "str", "required": True},
-                "base_refresh": {"type": "bool", "default": False},
-                "cache_dir": {"type": "path", "required": True},
-                "context": {"type": "path"},
-                "dockerfile": {"type": "path"},
-                "name": {"type": "str"},
-                "haproxy_config": {"type": "str", "default": ""},
-                "build_args": {"type": "dict", "default": {}},
-                "python_version": {"type": "str", "default": "3.13"},
-                "delivery": {"type": "dict", "default": {}},
-            },
-        )
-        result["changed"] = False
-        try:
-            result.update(self._plan(arguments))
-        except ImageError as error:
-            raise AnsibleActionFail(str(error)) from None
-        return result
-
-    def _plan(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def work(self, arguments: dict[str, Any]) -> dict[str, Any]:
         cache = Path(os.path.abspath(arguments["cache_dir"]))
         check_base_choice(arguments["base"])
         kind = arguments["base"]

@@ -14,13 +14,10 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
-from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
 from ansible_collections.appgate.platform.plugins.module_utils import helm_drift
 from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
@@ -39,6 +36,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     preflight,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "charts" / "monitoring"
@@ -55,56 +53,46 @@ class Refused(Exception):
     """An input is wrong; the text is for a person."""
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """See plugins/modules/monitoring_plan.py for what it takes and gives."""
 
-    _requires_connection = False
-    _supports_check_mode = True
     _supports_diff = True
-    TRANSFERS_FILES = False
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec(
-            argument_spec={"operation": {"type": "str", "choices": ["converge", "rollback"], "default": "converge"}}
-        )
-        rolling_back = arguments["operation"] == "rollback"
-        variables = task_vars or {}
-        self._variables = variables
-        self._given = {
-            str(name): self._templar.template(variables[name])
-            for name in variables
-            if isinstance(name, str) and name.startswith("monitoring_")
-        }
+    arguments: ClassVar[dict[str, Any]] = {
+        "operation": {"type": "str", "choices": ["converge", "rollback"], "default": "converge"}
+    }
+    refusals: ClassVar[tuple[type[Exception], ...]] = (
+        Refused,
+        AccessError,
+        ApiError,
+        ImageError,
+        ChartError,
+        helm.ReleaseError,
+    )
+
+    def work(self, given: dict[str, Any]) -> dict[str, Any]:
+        rolling_back = given["operation"] == "rollback"
+        self._given = self.inputs("monitoring_")
         for name in inputs.SWITCHES:
             # On the command line, a switch is a text.
             self._given[name] = boolean(self._given[name], strict=False)
-        result["changed"] = False
         removing = self._given["monitoring_state"] == "absent"
         small = removing or rolling_back
         found = inputs.names_problems(self._given) if small else inputs.problems(self._given)
         if found:
-            raise AnsibleActionFail("\n".join(self._sentence(item.variable, item.text) for item in found))
-        try:
-            plan = self._plan_rollback() if rolling_back else self._plan_removal() if removing else self._plan()
-        except (Refused, AccessError, ApiError, ImageError, ChartError, helm.ReleaseError) as error:
-            raise AnsibleActionFail(str(error)) from None
+            raise Refused("\n".join(self.sentence(item.variable, item.text) for item in found))
+        plan = self._plan_rollback() if rolling_back else self._plan_removal() if removing else self._plan()
         diff = plan.pop("diff", None)
-        result.update(plan)
         if self._task.check_mode:
-            result["changed"] = bool(plan["pending"])
+            plan["changed"] = bool(plan["pending"])
         if self._task.diff and diff and self._task.check_mode:
-            result["diff"] = diff
-        return result
+            plan["diff"] = diff
+        return plan
 
     # -- small things ----------------------------------------------------------------------------------------------
 
-    def _sentence(self, variable: str, text: str) -> str:
-        where = place(self._variables.get(variable))
-        return f"{variable}{f' (set in {where})' if where else ''}: {text}."
-
     def _refuse(self, variable: str, text: str) -> None:
-        raise Refused(self._sentence(variable, text))
+        raise Refused(self.sentence(variable, text))
 
     def _connect(self) -> Cluster:
         given = self._given
@@ -432,7 +420,7 @@ class ActionModule(ActionBase):
         if volumes:
             problem = live.storage_class_problem(cluster, str(given["monitoring_storage_class"]))
             if problem:
-                found.append(self._sentence("monitoring_storage_class", problem))
+                found.append(self.sentence("monitoring_storage_class", problem))
         wanted = [
             ("monitoring_receivers", str(item["secret"]), str(item.get("key") or ""))
             for item in given["monitoring_receivers"]
@@ -443,7 +431,7 @@ class ActionModule(ActionBase):
             wanted += [("monitoring_grafana_admin_secret", name, key) for key in ("admin-user", "admin-password")]
         wanted += [("monitoring_image_pull_secrets", str(name), "") for name in given["monitoring_image_pull_secrets"]]
         for variable, text in live.missing_secrets(cluster, given["monitoring_namespace"], wanted):
-            found.append(self._sentence(variable, text))
+            found.append(self.sentence(variable, text))
         if found:
             raise Refused("\n".join(dict.fromkeys(found)))
 

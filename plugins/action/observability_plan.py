@@ -4,36 +4,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.module_utils.observability import plan
 from ansible_collections.appgate.platform.plugins.module_utils.observability.catalog import CatalogError
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Catalogs and dashboards in, checked manifests out."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
-    TRANSFERS_FILES = False
+    arguments: ClassVar[dict[str, Any]] = plan.ARGUMENTS
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, given = self.validate_argument_spec(argument_spec=plan.ARGUMENTS)
+    def work(self, given: dict[str, Any]) -> dict[str, Any]:
         try:
             made = plan.make(given, check_mode=bool(self._task.check_mode))
         except CatalogError as error:
             raise AnsibleActionFail("Refused before anything was changed:\n" + "\n".join(error.problems)) from None
-        result.update(
-            changed=False,
-            manifests=made.manifests,
-            alerts=made.alerts,
-            dashboards=made.dashboards,
-            summary=made.summary,
-        )
-        if made.warnings:
-            result["warnings"] = made.warnings
-        return result
+        answer: dict[str, Any] = {
+            "manifests": made.manifests,
+            "alerts": made.alerts,
+            "dashboards": made.dashboards,
+            "summary": made.summary,
+        }
+        return {**answer, "warnings": made.warnings} if made.warnings else answer

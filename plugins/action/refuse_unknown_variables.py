@@ -4,62 +4,33 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.module_utils import role_variables
-
-try:
-    # Where a value was written, for messages only. Not a public interface: without it, the place is left out.
-    from ansible._internal._datatag._tags import Origin
-except ImportError:
-    Origin = None
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import place as place
 
 
-def place(*values: Any) -> str:
-    """File and line of the first of the values that knows them, the file relative to where the person stands."""
-    if Origin is None:
-        return ""
-    for value in values:
-        origin = Origin.get_tag(value)
-        if origin is None:
-            continue
-        path = getattr(origin, "path", None)
-        if not path:
-            return str(origin.description)
-        relative = os.path.relpath(path)
-        line = f":{origin.line_num}" if origin.line_num else ""
-        return f"{path if relative.startswith('..') else relative}{line}"
-    return ""
-
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Fails when a variable has the role's prefix and the role doesn't declare it."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
-    TRANSFERS_FILES = False
+    arguments: ClassVar[dict[str, Any]] = {"role": {"type": "str"}}
+    refusals: ClassVar[tuple[type[Exception], ...]] = (role_variables.RoleError,)
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec(argument_spec={"role": {"type": "str"}})
-        variables = task_vars or {}
-        path = self._role_path(arguments["role"])
-        try:
-            found = role_variables.unknown(path, variables)
-        except role_variables.RoleError as error:
-            raise AnsibleActionFail(str(error)) from error
-        result["changed"] = False
-        if found:
-            keys = {key: key for key in variables if key in found}
-            result["failed"] = True
-            result["unknown"] = sorted(found)
-            result["msg"] = role_variables.message(path.name, found, lambda name: place(variables[name], keys[name]))
-        return result
+    def work(self, given: dict[str, Any]) -> dict[str, Any]:
+        variables = self.variables
+        path = self._role_path(given["role"])
+        found = role_variables.unknown(path, variables)
+        if not found:
+            return {}
+        keys = {key: key for key in variables if key in found}
+        return {
+            "failed": True,
+            "unknown": sorted(found),
+            "msg": role_variables.message(path.name, found, lambda name: place(variables[name], keys[name])),
+        }
 
     def _role_path(self, name: str | None) -> Path:
         """The role that the task stands in, or the named one beside it or in this collection."""
