@@ -4,8 +4,8 @@
 
 GRAFANA_URL=https://grafana.example.com python -m observability.grafana
 
-It logs in with GRAFANA_TOKEN, or with GRAFANA_USER and GRAFANA_PASSWORD. They are taken from the environment, so that no
-process list shows them.
+Dashboards are looked for in the folder Appgate, or in GRAFANA_FOLDER. It logs in with GRAFANA_TOKEN, or with GRAFANA_USER and
+GRAFANA_PASSWORD. They are taken from the environment, so that no process list shows them.
 """
 
 from __future__ import annotations
@@ -85,18 +85,21 @@ class Grafana:
         return "" if frames else "no data"
 
 
-def problems(grafana: Grafana) -> Iterator[str]:
+def problems(grafana: Grafana, folder: str) -> Iterator[str]:
     """Everything that is not as it should be."""
     datasource = grafana.datasource()
     health = grafana.ask(f"/api/datasources/uid/{datasource}/health")
     if health.get("status") != "OK":
         yield f"data source {datasource}: {health.get('message', health)}"
-    there = {item["uid"] for item in grafana.ask("/api/search?type=dash-db&tag=appgate")}
+    there = {item["uid"]: item for item in grafana.ask("/api/search?type=dash-db&tag=appgate")}
     for path in sorted((ROOT / DASHBOARDS).glob("*.json")):
         uid = json.loads(path.read_text(encoding="utf-8"))["uid"]
         if uid not in there:
             yield f"dashboard {uid} is not in Grafana"
             continue
+        found = there[uid].get("folderTitle") or "General"
+        if folder and found != folder:
+            yield f"dashboard {uid} is in the folder {found}, not in {folder}"
         dashboard = grafana.ask(f"/api/dashboards/uid/{uid}")["dashboard"]
         targets = [(panel["title"], target) for panel in dashboard["panels"] for target in panel.get("targets") or []]
         answers = in_parallel(lambda item: grafana.complaint(datasource, item[1]), targets)
@@ -112,7 +115,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         print("skipped: GRAFANA_URL is not set, so there is no Grafana to ask")
         return 0
     try:
-        found = list(problems(Grafana(url, environment)))
+        found = list(problems(Grafana(url, environment), environment.get("GRAFANA_FOLDER", "Appgate")))
     except GrafanaError as error:
         found = [str(error)]
     for text in found:

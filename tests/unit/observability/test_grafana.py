@@ -26,6 +26,7 @@ def played() -> Iterator[dict[str, Any]]:
         "dashboards": {dashboard["uid"]: dashboard for dashboard in files},
         "answer": {"frames": [{"data": {"values": [[1], [2]]}}]},
         "credentials": set(),
+        "folder": {"folderTitle": "Appgate"},
     }
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,7 +44,7 @@ def played() -> Iterator[dict[str, Any]]:
             elif self.path == "/api/datasources/uid/p/health":
                 self.reply(state["health"])
             elif self.path.startswith("/api/search"):
-                self.reply([{"uid": uid} for uid in state["dashboards"]])
+                self.reply([{"uid": uid, **state["folder"]} for uid in state["dashboards"]])
             elif self.path.startswith("/api/dashboards/uid/"):
                 self.reply({"dashboard": state["dashboards"][self.path.rpartition("/")[2]]})
             else:
@@ -90,6 +91,12 @@ def test_each_thing_that_is_missing_is_named(played: dict[str, Any], capsys: pyt
     assert "dashboard appgate-haproxy, Requests in the queue: no data: sum by" in text
     assert "secret" not in text
     assert played["credentials"] == {"Basic YWRtaW46c2VjcmV0"}
+
+
+def test_a_dashboard_in_another_folder_is_named(played: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    played["folder"] = {}
+    assert "dashboard appgate-app is in the folder General, not in Appgate" in run(played, capsys)[1]
+    assert run(played, capsys, GRAFANA_FOLDER="General")[0] == 0
 
 
 def test_an_error_of_a_query_is_told(played: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
