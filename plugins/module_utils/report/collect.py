@@ -424,7 +424,7 @@ def _app(reader: Reader, settings: Settings, seen: Seen, report: Report) -> Part
             if (found.namespace, found.kind, found.name) == (namespace, item["kind"], item["metadata"]["name"])
         )
         state = BAD if BAD in (state, shown.state) else WARN if WARN in (state, shown.state) else GOOD
-        why = shown.text.partition("; ")[2]  # after the numbers
+        why = [*shown.text.split("; "), ""][1]  # the first reason, after the numbers
         texts.append(f"{shown.ready} of {shown.wanted} replicas" + (f" ({why})" if why else ""))
     revision, trouble = _revision(reader, namespace, release, report)
     address = _address(reader, namespace, release)
@@ -705,9 +705,7 @@ def _alerts(data: Mapping[str, Any], catalog: Catalog, now: datetime.datetime, r
     state = BAD if critical else WARN if firing or pending else GOOD
     texts = [f"{len(firing)} firing", f"{len(pending)} pending", quiet]
     if firing:
-        texts[0] += f" ({listed(dict.fromkeys(item.name for item in firing))})"
-    if pending:
-        texts[1] += f" ({listed(dict.fromkeys(item.name for item in pending))})"
+        texts[0] += f" ({listed(dict.fromkeys(item.name for item in firing), 3)})"
     report.parts.append(
         Part("Alerts", state, ", ".join(texts), "" if state == GOOD else "The table Alerts says what to do.")
     )

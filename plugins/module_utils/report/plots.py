@@ -21,6 +21,7 @@ NARROW = ("narrow", 304, 180, 3)
 LABEL_STEPS = (60, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 259200, 604800, 864000)
 TICKS = 4
 HEADROOM = 1.05
+FULL = 0.75
 
 
 class NoLibrary(Exception):
@@ -59,10 +60,12 @@ def scale(unit: str, highest: float) -> Scale:
     return Scale(1.0, "/s")
 
 
-def ticks(highest: float) -> list[float]:
-    """Round values from 0 to at least the highest."""
+def ticks(highest: float, unit: str) -> list[float]:
+    """Round values from 0 to at least the highest; nothing is more than 100 %."""
     if highest <= 0:
         return [0.0, 1.0]
+    if unit == "share" and FULL < highest <= 1:
+        return [0.0, 0.25, 0.5, 0.75, 1.0]
     rough = highest * HEADROOM / TICKS
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(size * magnitude for size in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if size * magnitude >= rough)
@@ -114,7 +117,7 @@ def svg(plot: Plot, size: tuple[str, int, int, int], markers: Sequence[Marker] =
     except ImportError:
         raise NoLibrary from None
     name, width, height, labels = size
-    marks = ticks(peak(plot))
+    marks = ticks(peak(plot), plot.unit)
     scaled = scale(plot.unit, marks[-1])
     kind = pygal.StackedBar if plot.stacked else pygal.Line
     chart = kind(
@@ -131,6 +134,7 @@ def svg(plot: Plot, size: tuple[str, int, int, int], markers: Sequence[Marker] =
         show_minor_x_labels=False,
         allow_interruptions=True,
         margin=2,
+        margin_left=8,
         margin_right=14,
         spacing=6,
         truncate_label=-1,

@@ -221,6 +221,13 @@ def traffic(query: dict[str, str]) -> dict[str, Any]:
     return matrix(query, all=wave(0.08, 0.9))
 
 
+def outage(query: dict[str, str]) -> dict[str, Any]:
+    """An hour that ends with nothing but errors."""
+    if "haproxy" in query["query"]:
+        return matrix(query, all=lambda moment: 1.0 if int(query["end"]) - moment < 900 else 0.0)
+    return traffic(query)
+
+
 def builds(query: dict[str, str]) -> dict[str, Any]:
     """What programs say of themselves."""
     assert "_build_info" in query["query"]

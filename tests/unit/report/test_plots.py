@@ -54,10 +54,15 @@ def test_a_value_has_its_unit(unit: str, highest: float, value: float | None, te
 
 @pytest.mark.parametrize("highest", [1e-6, 0.0042, 0.7, 1, 38.2, 99, 12345, 7e9])
 def test_ticks_are_round_and_reach_beyond_the_highest(highest: float) -> None:
-    marks = plots.ticks(highest)
+    marks = plots.ticks(highest, "rate")
     assert marks[0] == 0
     assert highest < marks[-1] < highest * 2.2
     assert 3 <= len(marks) <= 6
+
+
+@pytest.mark.parametrize("highest", [0.76, 0.97, 1.0])
+def test_no_share_is_more_than_all(highest: float) -> None:
+    assert plots.ticks(highest, "share")[-1] == 1
 
 
 def test_a_gap_stays_a_gap() -> None:

@@ -115,6 +115,7 @@ def troubled() -> Recorded:
         support.rule("AppgateThreadsBusy", "pending"),
         support.rule("KubePodCrashLooping"),
     )
+    answers[f"{PROMETHEUS}/query_range"] = support.outage
     answers[f"{PROMETHEUS}/alertmanagers"] = support.prometheus({"activeAlertmanagers": []})
     record = support.helm_secret("prometheus", 1, support.chart_record("failed"))
     answers["/api/v1/namespaces/prometheus/secrets"] = items(record)
@@ -248,6 +249,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
                 "container appgate of pod appgate-y: ImagePullBackOff",
                 "1 of 2 up; down: appgate-haproxy",
                 REFUSED,
+                "as users see it 100 % 24.6 % 100 %",
                 "1 firing, 1 pending, 1 armed and quiet.",
                 "AppgateDown appgate firing critical",
                 "AppgateDown: a pod <b>fails</b> kubectl -n appgate get pods names it",
