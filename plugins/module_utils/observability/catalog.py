@@ -9,7 +9,7 @@ expression goes: a rule knows the app's namespaces, a dashboard asks its variabl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,12 @@ class _Reader:
             return []
         return node
 
+    def entries(self, node: Any, where: str, key: str = "") -> Iterator[tuple[Any, str]]:
+        """The items of a list, each with its place and, where it has that key, with its name."""
+        for index, item in enumerate(self.listing(node, where)):
+            name = item.get(key) if key and isinstance(item, dict) else None
+            yield item, f"{where}[{index}] ({name})" if name else f"{where}[{index}]"
+
     def text(self, node: Mapping[str, Any], key: str, where: str, pattern: re.Pattern[str] | None = None) -> str:
         """A text that isn't empty; a missing one was told already."""
         value = node.get(key)
@@ -275,6 +281,10 @@ class _Reader:
         if pattern and not pattern.match(value):
             self.wrong(where, f"{key} is {value!r}, it must match {pattern.pattern}")
         return value.strip()
+
+    def texts(self, node: Mapping[str, Any], where: str, *keys: str, **patterns: re.Pattern[str]) -> dict[str, str]:
+        """Several texts by their keys."""
+        return {key: self.text(node, key, where, patterns.get(key)) for key in keys}
 
     def choice(self, node: Mapping[str, Any], key: str, where: str, choices: Sequence[str], default: str = "") -> str:
         """One of some texts."""
@@ -321,8 +331,8 @@ def read(paths: Sequence[Path | str]) -> Catalog:
 
 
 def _add(catalog: Catalog, reader: _Reader, data: Any, *, main: bool) -> None:
-    keys = ("parameters", "selectors", "systems", "slos", "recordings", "metrics", "dashboards")
-    top = reader.mapping(data, "the catalog", ("version",), keys)
+    sections = ("parameters", "selectors", "systems", "slos", "recordings", "metrics", "dashboards")
+    top = reader.mapping(data, "the catalog", ("version",), sections)
     if top.get("version") not in (1, None):
         reader.wrong("version", f"is {top['version']!r}, this reader knows 1")
     if not main and top.get("dashboards"):
@@ -340,41 +350,21 @@ def _add(catalog: Catalog, reader: _Reader, data: Any, *, main: bool) -> None:
             reader.wrong(where, "this name is taken already")
         scope = reader.choice(fields, "scope", where, SCOPES, "cluster")
         catalog.selectors[str(name)] = Selector(reader.text(fields, "matchers", where), scope)
-    for index, node in enumerate(reader.listing(top.get("systems"), "systems")):
-        where = _where("systems", index, node)
-        fields = reader.mapping(node, where, ("name", "title", "text"))
-        system = System(
-            reader.text(fields, "name", where, _NAME),
-            reader.text(fields, "title", where),
-            reader.text(fields, "text", where),
-        )
+    for node, where in reader.entries(top.get("systems"), "systems", "name"):
+        keys = ("name", "title", "text")
+        system = System(**reader.texts(reader.mapping(node, where, keys), where, *keys, name=_NAME))
         if system.name in catalog.systems:
             reader.wrong(where, "there is a system of this name already")
         catalog.systems[system.name] = system
-    for index, node in enumerate(reader.listing(top.get("slos"), "slos")):
-        catalog.slos.append(_slo(reader, node, _where("slos", index, node)))
-    for index, node in enumerate(reader.listing(top.get("recordings"), "recordings")):
-        where = _where("recordings", index, node, "record")
-        fields = reader.mapping(node, where, ("record", "system", "expr", "text"))
-        catalog.recordings.append(
-            Recording(
-                reader.text(fields, "record", where, _METRIC),
-                reader.text(fields, "system", where),
-                reader.text(fields, "expr", where),
-                reader.text(fields, "text", where),
-                reader.file,
-            )
-        )
-    for index, node in enumerate(reader.listing(top.get("metrics"), "metrics")):
-        catalog.metrics.append(_metric(reader, node, _where("metrics", index, node)))
+    catalog.slos += [_slo(reader, *entry) for entry in reader.entries(top.get("slos"), "slos", "name")]
+    for node, where in reader.entries(top.get("recordings"), "recordings", "record"):
+        required = ("record", "system", "expr", "text")
+        texts = reader.texts(reader.mapping(node, where, required), where, *required, record=_METRIC)
+        catalog.recordings.append(Recording(**texts, file=reader.file))
+    catalog.metrics += [_metric(reader, *entry) for entry in reader.entries(top.get("metrics"), "metrics", "name")]
     if main:
-        for index, node in enumerate(reader.listing(top.get("dashboards"), "dashboards")):
-            catalog.dashboards.append(_dashboard(reader, node, _where("dashboards", index, node), catalog.metrics))
-
-
-def _where(section: str, index: int, node: Any, key: str = "name") -> str:
-    name = node.get(key) if isinstance(node, dict) else None
-    return f"{section}[{index}] ({name})" if name else f"{section}[{index}]"
+        for node, where in reader.entries(top.get("dashboards"), "dashboards", "name"):
+            catalog.dashboards.append(_dashboard(reader, node, where, catalog.metrics))
 
 
 def _alert(reader: _Reader, node: Any, where: str, name_key: str = "name", *, timed: bool = True) -> Alert:
@@ -403,10 +393,8 @@ def _slo(reader: _Reader, node: Any, where: str) -> Slo:
     for key in ("errors", "total"):
         if "${window}" not in str(fields.get(key, "${window}")):
             reader.wrong(where, f"{key} must use ${{window}}, because it is evaluated over seven windows")
-    text = {key: reader.text(fields, key, where) for key in required[1:8]}
     return Slo(
-        name=reader.text(fields, "name", where, _NAME),
-        **text,
+        **reader.texts(fields, where, *required[:8], name=_NAME),
         fast=_alert(reader, fields.get("fast") or {}, f"{where} fast", "alert", timed=False),
         slow=_alert(reader, fields.get("slow") or {}, f"{where} slow", "alert", timed=False),
         minimum_requests=minimum,
@@ -415,16 +403,11 @@ def _slo(reader: _Reader, node: Any, where: str) -> Slo:
 
 
 def _targets(reader: _Reader, node: Any, where: str) -> tuple[Target, ...]:
-    found = []
-    for index, item in enumerate(reader.listing(node, where)):
-        fields = reader.mapping(item, f"{where}[{index}]", ("expr", "legend"))
-        found.append(
-            Target(
-                reader.text(fields, "expr", f"{where}[{index}]"),
-                reader.text(fields, "legend", f"{where}[{index}]"),
-            )
-        )
-    return tuple(found)
+    keys = ("expr", "legend")
+    return tuple(
+        Target(**reader.texts(reader.mapping(item, place, keys), place, *keys))
+        for item, place in reader.entries(node, where)
+    )
 
 
 def _metric(reader: _Reader, node: Any, where: str) -> Metric:
@@ -456,13 +439,7 @@ def _metric(reader: _Reader, node: Any, where: str) -> Metric:
     elif not reason:
         reader.wrong(where, "reason is missing: say why another alert covers this metric")
     return Metric(
-        name=reader.text(fields, "name", where, _NAME),
-        system=reader.text(fields, "system", where),
-        title=reader.text(fields, "title", where),
-        expr=reader.text(fields, "expr", where),
-        unit=reader.text(fields, "unit", where),
-        why=reader.text(fields, "why", where),
-        legend=reader.text(fields, "legend", where),
+        **reader.texts(fields, where, *required, name=_NAME),
         reason=reason,
         also=_targets(reader, fields.get("also"), f"{where} also"),
         above=above,
@@ -477,21 +454,11 @@ def _dashboard(reader: _Reader, node: Any, where: str, metrics: Sequence[Metric]
     fields = reader.mapping(node, where, ("name", "system", "title", "text", "rows"))
     known = {metric.name: metric for metric in metrics}
     rows = []
-    for index, row in enumerate(reader.listing(fields.get("rows"), f"{where} rows")):
-        place = f"{where} rows[{index}]"
+    for row, place in reader.entries(fields.get("rows"), f"{where} rows"):
         parts = reader.mapping(row, place, ("title", "panels"))
-        panels = [
-            _panel(reader, panel, f"{place} panels[{number_}]", known)
-            for number_, panel in enumerate(reader.listing(parts.get("panels"), f"{place} panels"))
-        ]
+        panels = [_panel(reader, *entry, known) for entry in reader.entries(parts.get("panels"), f"{place} panels")]
         rows.append(Row(reader.text(parts, "title", place), tuple(panels)))
-    return Dashboard(
-        name=reader.text(fields, "name", where, _DNS),
-        system=reader.text(fields, "system", where),
-        title=reader.text(fields, "title", where),
-        text=reader.text(fields, "text", where),
-        rows=tuple(rows),
-    )
+    return Dashboard(**reader.texts(fields, where, "name", "system", "title", "text", name=_DNS), rows=tuple(rows))
 
 
 def _panel(reader: _Reader, node: Any, where: str, metrics: Mapping[str, Metric]) -> Panel:
@@ -506,11 +473,9 @@ def _panel(reader: _Reader, node: Any, where: str, metrics: Mapping[str, Metric]
         return Panel(metric.title, shape, metric.unit, metric.why, targets, metric.name)
     fields = reader.mapping(node, where, ("title", "kind", "unit", "text", "targets"))
     return Panel(
-        reader.text(fields, "title", where),
-        reader.choice(fields, "kind", where, KINDS, "timeseries"),
-        reader.text(fields, "unit", where),
-        reader.text(fields, "text", where),
-        _targets(reader, fields.get("targets"), f"{where} targets"),
+        **reader.texts(fields, where, "title", "unit", "text"),
+        kind=reader.choice(fields, "kind", where, KINDS, "timeseries"),
+        targets=_targets(reader, fields.get("targets"), f"{where} targets"),
     )
 
 
