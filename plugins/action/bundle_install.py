@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.appgate.platform.plugins.action.bundle_make import directory, named, placed
+from ansible_collections.appgate.platform.plugins.action.bundle_make import BundleAction, directory
 from ansible_collections.appgate.platform.plugins.module_utils import bundle
 from ansible_collections.appgate.platform.plugins.module_utils import bundle_sources as sources
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, Unit
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import in_parallel
 
@@ -23,33 +20,20 @@ ROOT = Path(__file__).resolve().parents[2]
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(BundleAction):
     """See plugins/modules/bundle_install.py for what it takes and gives."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    arguments: ClassVar[dict[str, Any]] = {
+        "path": {"type": "path", "required": True},
+        "cache_dir": {"type": "path", "required": True},
+        "registry": {"type": "str", "default": ""},
+        "registry_plain_http": {"type": "bool", "default": False},
+        "registry_authfile": {"type": "path", "default": ""},
+        "timeout_seconds": {"type": "int", "default": 900},
+    }
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            argument_spec={
-                "path": {"type": "path", "required": True},
-                "cache_dir": {"type": "path", "required": True},
-                "registry": {"type": "str", "default": ""},
-                "registry_plain_http": {"type": "bool", "default": False},
-                "registry_authfile": {"type": "path", "default": ""},
-                "timeout_seconds": {"type": "int", "default": 900},
-            },
-        )
-        try:
-            cache = Path(os.path.abspath(given["cache_dir"]))
-            result.update(self._install(directory(given["path"]), cache, given))
-        except ImageError as error:
-            raise AnsibleActionFail(placed(named(error), task_vars or {})) from None
-        except BundleError as error:
-            raise AnsibleActionFail(placed(str(error), task_vars or {})) from None
-        return result
+    def bundle(self, given: dict[str, Any]) -> dict[str, Any]:
+        return self._install(directory(given["path"]), Path(os.path.abspath(given["cache_dir"])), given)
 
     def _install(self, path: Path, cache: Path, given: dict[str, Any]) -> dict[str, Any]:
         def say(text: str) -> None:

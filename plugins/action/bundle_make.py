@@ -7,17 +7,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
 from ansible_collections.appgate.platform.plugins.module_utils import bundle
 from ansible_collections.appgate.platform.plugins.module_utils import bundle_sources as sources
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, Item
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.cache import MANIFEST, read_json
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction, place
 
 ROOT = Path(__file__).resolve().parents[2]
 STOCKS = ("cluster_stock", "image_stock", "monitoring_stock")
@@ -26,48 +24,51 @@ DEPTHS = {"parts": 3, "image": 3, "monitoring": 3, "images": 2}
 display = Display()
 
 
-class ActionModule(ActionBase):
+class BundleAction(ControllerAction):
+    """What a person reads names this role's variables, and where they were set."""
+
+    refusals: ClassVar[tuple[type[Exception], ...]] = (BundleError,)
+
+    def bundle(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Do what the options say."""
+        raise NotImplementedError
+
+    def work(self, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self.bundle(given)
+        except ImageError as error:
+            raise BundleError(placed(named(error), self.variables)) from None
+        except BundleError as error:
+            raise BundleError(placed(str(error), self.variables)) from None
+
+
+class ActionModule(BundleAction):
     """See plugins/modules/bundle_make.py for what it takes and gives."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+    arguments: ClassVar[dict[str, Any]] = {
+        "path": {"type": "path", "required": True},
+        "cache_dir": {"type": "path", "required": True},
+        "debian_packages": {"type": "bool", "default": True},
+        "images": {"type": "list", "elements": "str", "default": []},
+        "registry_plain_http": {"type": "bool", "default": False},
+        "registry_authfile": {"type": "path", "default": ""},
+        "refresh": {"type": "bool", "default": False},
+        "timeout_seconds": {"type": "int", "default": 900},
+        "check_only": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            argument_spec={
-                "path": {"type": "path", "required": True},
-                "cache_dir": {"type": "path", "required": True},
-                "debian_packages": {"type": "bool", "default": True},
-                "images": {"type": "list", "elements": "str", "default": []},
-                "registry_plain_http": {"type": "bool", "default": False},
-                "registry_authfile": {"type": "path", "default": ""},
-                "refresh": {"type": "bool", "default": False},
-                "timeout_seconds": {"type": "int", "default": 900},
-                "check_only": {"type": "bool", "default": False},
-            },
-        )
-        variables = task_vars or {}
-        result["changed"] = False
-        try:
-            target = directory(given["path"])
-            bundle.check_target(target)
-            if not self._task.check_mode:
-                bundle.make_directory(target)
-            for reference in given["images"]:
-                sources.split(reference)
-            if not given["check_only"]:
-                result.update(self._make(target, given, variables))
-        except ImageError as error:
-            raise AnsibleActionFail(placed(named(error), task_vars or {})) from None
-        except BundleError as error:
-            raise AnsibleActionFail(placed(str(error), variables)) from None
-        return result
+    def bundle(self, given: dict[str, Any]) -> dict[str, Any]:
+        target = directory(given["path"])
+        bundle.check_target(target)
+        if not self._task.check_mode:
+            bundle.make_directory(target)
+        for reference in given["images"]:
+            sources.split(reference)
+        return {} if given["check_only"] else self._make(target, given)
 
-    def _make(self, target: Path, given: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    def _make(self, target: Path, given: dict[str, Any]) -> dict[str, Any]:
         cache = Path(os.path.abspath(given["cache_dir"]))
-        hosts = [variables["hostvars"][name] for name in variables["ansible_play_hosts"]]
+        hosts = [self.variables["hostvars"][name] for name in self.variables["ansible_play_hosts"]]
         paths, packages, entries = gather(hosts)
         machine = bundle.this_machine()
         if self._task.check_mode:
