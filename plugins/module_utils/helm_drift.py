@@ -131,8 +131,8 @@ def _owned(item: Mapping[str, Any], release: Release) -> dict[str, Any]:
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """stringData as the data that the API server makes of it."""
-    plain = dict(item)
+    """stringData as the data that the API server makes of it, and nothing of which nothing is said."""
+    plain: dict[str, Any] = _said(item)
     texts = plain.pop("stringData", None)
     if texts:
         encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
@@ -140,8 +140,17 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _said(node: Any) -> Any:
+    """Without keys that a template has left empty: in a merge patch, null removes all that is under it."""
+    if isinstance(node, Mapping):
+        return {key: _said(value) for key, value in node.items() if value is not None}
+    return [_said(item) for item in node] if isinstance(node, list) else node
+
+
 def differences(wanted: Any, live: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     """Where the live value isn't what is wanted. What the server has added to it doesn't count."""
+    if wanted is None:
+        return []
     if isinstance(wanted, Mapping) and (isinstance(live, Mapping) or live is None):
         found = []
         for key, value in wanted.items():
@@ -161,7 +170,7 @@ def differences(wanted: Any, live: Any, path: str = "") -> list[tuple[str, Any, 
 def _same(wanted: Any, live: Any) -> bool:
     # The server leaves out what is empty.
     if live is None:
-        return wanted in (None, "", False, 0) or wanted in ({}, [])
+        return wanted in ("", False, 0) or wanted in ({}, [])
     if type(wanted) is type(live) and wanted == live:
         return True
     if isinstance(wanted, bool) or isinstance(live, bool):

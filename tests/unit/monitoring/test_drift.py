@@ -6,7 +6,8 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils.helm_drift import MISSING, Drift, differences
+from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
+from ansible_collections.appgate.platform.plugins.module_utils.helm_drift import MISSING, Drift, differences, repair
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.helm_drift import
         ({"ports": [{"port": 80}]}, {"ports": [{"port": 80, "protocol": "TCP"}]}),
         ({"selector": {}, "list": [], "text": "", "flag": False}, {}),
         ({"labels": {"a": "1"}}, {"labels": {"a": "1", "b": "2"}}),
+        # A template with nothing to say under a key, as the published chart has some; Helm's own marks are there.
+        ({"annotations": None}, {"annotations": {"meta.helm.sh/release-name": "prometheus"}}),
     ],
 )
 def test_what_the_server_adds_is_no_drift(wanted: Any, live: Any) -> None:
@@ -47,3 +50,20 @@ def test_a_diff_never_shows_a_secret() -> None:
     assert value not in text
     assert "b2xk" not in text
     assert "data.b" in text
+
+
+def test_what_is_put_back_removes_nothing_of_which_nothing_is_said() -> None:
+    class Recorder:
+        sent: Any = None
+
+        def call(self, method: str, path: str, body: Any = None, **_: Any) -> None:
+            Recorder.sent = (method, path, body)
+
+    wanted = {"kind": "Service", "metadata": {"name": "a", "annotations": None}, "spec": {"ports": [{"port": 80}]}}
+    release = helm.Release("r", "n", 1, "deployed", None, "", {}, {}, "")
+    repair(Recorder(), release, [Drift("Service a", "/x", "/x/a", wanted, False, (("spec.ports[0].port", 81, 80),))])  # type: ignore[arg-type]
+    assert Recorder.sent == (
+        "PATCH",
+        "/x/a",
+        {"kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}},
+    )
