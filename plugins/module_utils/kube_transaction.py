@@ -63,6 +63,7 @@ _POD_OWNERS = ("deployments", "statefulsets", "daemonsets", "jobs")
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
 LOG_LINES = 12
+LOG_WAIT_SECONDS = 10.0
 
 
 class TransactionError(Exception):
@@ -863,15 +864,23 @@ class Transaction:
 
     def _logs(self, failure: rollout.Failure) -> list[str]:
         path = objects.resource_path("v1", "pods", self.settings.namespace, failure.pod) + "/log"
-        for previous in ("true", "false") if failure.previous_logs else ("false",):
-            query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
-            try:
-                text = self.cluster.call("GET", path, query=query).body.decode("utf-8", "replace")
-            except (ApiError, AccessError):
-                continue
-            if text.strip():
-                return text.splitlines()
-        return []
+        end = time.monotonic() + LOG_WAIT_SECONDS
+        while True:
+            withheld = False
+            for previous in ("true", "false") if failure.previous_logs else ("false",):
+                query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
+                try:
+                    text = self.cluster.call("GET", path, query=query).body.decode("utf-8", "replace")
+                except (ApiError, AccessError):
+                    continue
+                # Between two starts of a container, a busy node has neither log at hand.
+                if text.startswith("unable to retrieve container logs"):
+                    withheld = True
+                elif text.strip():
+                    return text.splitlines()
+            if not withheld or time.monotonic() > end:
+                return []
+            time.sleep(FIRST_POLL_SECONDS)
 
     def _services(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

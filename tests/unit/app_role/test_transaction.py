@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils import kube_transaction
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import AccessError, Cluster, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    AccessError,
+    Cluster,
+    Response,
+    connect,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_rollout import Failure
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
     Outcome,
     Probe,
@@ -186,6 +193,26 @@ def test_a_revision_that_does_not_come_up_is_explained_and_put_back_with_all_its
     again = transaction().deploy(good)
     assert not again.changed
     assert again.revision == 1
+
+
+def test_a_log_that_the_node_can_not_give_is_asked_for_again(
+    transaction: Make, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a busy node restarts a container, it answers with this text, and not with an error."""
+    not_yet = b"unable to retrieve container logs for containerd://d7c203aa"
+    answers = iter([not_yet, not_yet, b"it says why\n"])
+    asked: list[str] = []
+
+    def call(_method: str, where: str, *, query: dict[str, str]) -> Response:
+        assert where.endswith("/pods/demo-1/log")
+        asked.append(query["previous"])
+        return Response(200, next(answers))
+
+    demo = transaction()
+    failure = Failure("container main of pod demo-1", "ended", True, "demo-1", "main", True)
+    monkeypatch.setattr(demo, "cluster", types.SimpleNamespace(call=call))
+    assert demo._logs(failure) == ["it says why"]
+    assert asked == ["true", "false", "true"]
 
 
 def test_hopeless_failures_do_not_wait_for_the_timeout(transaction: Make, manifests: Manifests) -> None:
