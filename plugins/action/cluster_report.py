@@ -10,50 +10,46 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.appgate.platform.plugins.action.refuse_unknown_variables import place
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import AccessError, ApiError, Names, connect
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
+    CONNECTION,
+    AccessError,
+    ApiError,
+    Names,
+    connect,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.observability import catalog as catalogs
 from ansible_collections.appgate.platform.plugins.module_utils.report import collect, page, plots
 from ansible_collections.appgate.platform.plugins.module_utils.report.model import BAD, OFF, WARN, Report
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = ROOT / "observability" / "catalog.yml"
 TEMPLATES = ROOT / "roles" / "report" / "templates"
 LEAST_HOURS, MOST_HOURS = 0.25, 720.0
-ARGUMENTS: dict[str, Any] = {
-    "kubeconfig": {"type": "str", "required": True},
-    "context": {"type": "str", "required": True},
-    "connect_timeout_seconds": {"type": "float", "default": 5},
-    "dir": {"type": "str", "required": True},
-    "cluster_name": {"type": "str", "required": True},
-    "siblings": {"type": "list", "elements": "str", "default": []},
-    "hours": {"type": "float", "default": 1},
-    "namespaces": {"type": "list", "elements": "str", "default": []},
-    "app_namespace": {"type": "str", "default": "appgate"},
-    "app_release": {"type": "str", "default": "appgate"},
-    "monitoring_namespace": {"type": "str", "default": "prometheus"},
-    "monitoring_release": {"type": "str", "default": "prometheus"},
-    "prometheus_service": {"type": "str", "default": ""},
-    "policy_enforced": {"type": "str", "default": "auto"},
-}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Asks, draws, writes. See plugins/modules/cluster_report.py for what it takes and gives."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
-    TRANSFERS_FILES = False
+    arguments: ClassVar[dict[str, Any]] = {
+        **CONNECTION,
+        "dir": {"type": "str", "required": True},
+        "cluster_name": {"type": "str", "required": True},
+        "siblings": {"type": "list", "elements": "str", "default": []},
+        "hours": {"type": "float", "default": 1},
+        "namespaces": {"type": "list", "elements": "str", "default": []},
+        "app_namespace": {"type": "str", "default": "appgate"},
+        "app_release": {"type": "str", "default": "appgate"},
+        "monitoring_namespace": {"type": "str", "default": "prometheus"},
+        "monitoring_release": {"type": "str", "default": "prometheus"},
+        "prometheus_service": {"type": "str", "default": ""},
+        "policy_enforced": {"type": "str", "default": "auto"},
+    }
 
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        self._variables = task_vars or {}
-        _validated, given = self.validate_argument_spec(argument_spec=ARGUMENTS)
+    def work(self, given: dict[str, Any]) -> dict[str, Any]:
         target = self._target(given)
         try:
             cluster = connect(
@@ -68,14 +64,14 @@ class ActionModule(ActionBase):
         except AccessError as error:
             raise AnsibleActionFail(str(error)) from None
         now = datetime.datetime.now(datetime.UTC)
-        empty = Report(given["cluster_name"], given["context"], cluster.entry.server, given["hours"], now)
-        report = dataclasses.replace(empty, parts=[], markers=[], reasons={})
+        about = (given["cluster_name"], given["context"], cluster.entry.server, given["hours"], now)
+        report = Report(*about)
         try:
             collect.collect(cluster, self._settings(given), self._catalog(given), now, report)
         except collect.InputError as error:
-            raise AnsibleActionFail(self._sentence(error.variable, error.text)) from None
+            raise AnsibleActionFail(self.sentence(error.variable, error.text)) from None
         except (AccessError, ApiError) as error:
-            report = dataclasses.replace(empty, unreachable=str(error))
+            report = Report(*about, unreachable=str(error))
         try:
             text = page.render(report, TEMPLATES, given["siblings"])
         except plots.NoLibrary:
@@ -89,22 +85,17 @@ class ActionModule(ActionBase):
                 page.write(target, text)
             except OSError as error:
                 problem = f"{target} can't be written ({error.strerror or error}). Name another directory"
-                raise AnsibleActionFail(self._sentence("report_dir", problem)) from None
+                raise AnsibleActionFail(self.sentence("report_dir", problem)) from None
         if report.unreachable:
             raise AnsibleActionFail(report.unreachable)
-        result.update(
-            changed=changed,
-            path=str(target),
-            verdict=report.verdict,
-            state=report.state,
-            parts=[dataclasses.asdict(part) for part in report.parts],
-            rows=_rows(report, target, written=not self._task.check_mode),
-        )
-        return result
-
-    def _sentence(self, variable: str, text: str) -> str:
-        where = place(self._variables.get(variable))
-        return f"{variable}{f' (set in {where})' if where else ''}: {text}."
+        return {
+            "changed": changed,
+            "path": str(target),
+            "verdict": report.verdict,
+            "state": report.state,
+            "parts": [dataclasses.asdict(part) for part in report.parts],
+            "rows": _rows(report, target, written=not self._task.check_mode),
+        }
 
     def _target(self, given: dict[str, Any]) -> Path:
         """The page's path, once all that needs no cluster has been found right."""
@@ -112,11 +103,11 @@ class ActionModule(ActionBase):
         hours = given["hours"]
         if not (math.isfinite(hours) and LEAST_HOURS <= hours <= MOST_HOURS):
             problems.append(
-                self._sentence("report_hours", f"{hours:g} is not between {LEAST_HOURS:g} and {MOST_HOURS:g} hours")
+                self.sentence("report_hours", f"{hours:g} is not between {LEAST_HOURS:g} and {MOST_HOURS:g} hours")
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", given["cluster_name"]):
             problems.append(
-                self._sentence(
+                self.sentence(
                     "report_cluster_name",
                     f"{given['cluster_name']!r} names a file, so give letters, digits, dots, dashes and underscores",
                 )
@@ -124,19 +115,19 @@ class ActionModule(ActionBase):
         policy = given["policy_enforced"].lower()
         if policy not in ("auto", "true", "false"):
             problems.append(
-                self._sentence(
+                self.sentence(
                     "report_network_policy_enforced", f"{given['policy_enforced']!r} is none of auto, true, false"
                 )
             )
         for name in ("app_namespace", "monitoring_namespace"):
             if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", given[name]):
-                problems.append(self._sentence(f"report_{name}", f"{given[name]!r} can't be the name of a namespace"))
+                problems.append(self.sentence(f"report_{name}", f"{given[name]!r} can't be the name of a namespace"))
         if not given["dir"]:
-            problems.append(self._sentence("report_dir", "it is empty; name a directory, such as build/reports"))
+            problems.append(self.sentence("report_dir", "it is empty; name a directory, such as build/reports"))
         target = Path(os.path.abspath(os.path.expanduser(given["dir"]))) / f"{given['cluster_name']}.html"
         unwritable = page.unwritable(target) if given["dir"] else ""
         if unwritable:
-            problems.append(self._sentence("report_dir", f"{given['dir']!r}: {unwritable}. Name another directory"))
+            problems.append(self.sentence("report_dir", f"{given['dir']!r}: {unwritable}. Name another directory"))
         if problems:
             raise AnsibleActionFail("\n".join(problems))
         return target

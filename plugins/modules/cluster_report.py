@@ -15,21 +15,11 @@ description:
   - What is not there, may not be read or does not answer is said on the page. Only wrong input and a cluster that can't
     be reached fail; for the latter a page that says so takes the place of the one before.
   - Changes nothing in the cluster, and keeps no secret.
+extends_documentation_fragment:
+  - appgate.platform.connection
 requirements:
   - pygal, beside Ansible
 options:
-  kubeconfig:
-    description: Path of the kubeconfig.
-    type: str
-    required: true
-  context:
-    description: Name of the context. An empty one is refused.
-    type: str
-    required: true
-  connect_timeout_seconds:
-    description: How long the API server may take to accept a connection.
-    type: float
-    default: 5
   dir:
     description: Directory of the page; it is made if it is missing.
     type: str
