@@ -107,6 +107,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.monitoring_values
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+#: What an API server says that has too much to do.
+BUSY = (429, 503, 504)
 MANAGER = {"fieldManager": "appgate-platform", "force": "true"}
 
 
@@ -161,12 +163,21 @@ def apply_crds(cluster: Cluster, given: dict[str, Any]) -> list[str]:
             }
         )
 
+    end = time.monotonic() + given["timeout_seconds"]
+
     def apply(item: dict[str, Any]) -> None:
         path = f"{live.CRD_PATH}/{item['metadata']['name']}"
-        cluster.call("PATCH", path, item, query=MANAGER, content_type=APPLY, timeout_seconds=60)
+        while True:
+            try:
+                cluster.call("PATCH", path, item, query=MANAGER, content_type=APPLY, timeout_seconds=60)
+                return
+            except ApiError as error:
+                # They are large, and applying one again does no harm.
+                if error.status not in BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(1)
 
     in_parallel(apply, definitions)
-    end = time.monotonic() + given["timeout_seconds"]
     group = "/apis/monitoring.coreos.com/v1"
     while not any(item["name"] == "prometheuses" for item in (cluster.get(group) or {}).get("resources", [])):
         if time.monotonic() > end:
