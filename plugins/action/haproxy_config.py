@@ -18,11 +18,10 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import (
     Finding,
     Line,
@@ -34,6 +33,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config im
     show_path,
     to_text,
 )
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 try:
     from yaml import CSafeLoader as Loader  # ten times as fast as the other
@@ -55,37 +55,32 @@ REMEMBERED = 200
 PLAIN_REFERENCE = re.compile(r"^\{\{\s*(haproxy_\w+)\s*\}\}$")
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """See plugins/modules/haproxy_config.py for what it takes and gives."""
 
-    _supports_check_mode = True
     _supports_diff = True
-    _requires_connection = False
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            argument_spec={
-                "check": {"type": "str", "choices": ["command", "host", "variables"], "default": "command"},
-                "dest": {"type": "path"},
-                "owner": {"type": "str"},
-                "group": {"type": "str"},
-                "mode": {"type": "str"},
-                "backup": {"type": "bool", "default": False},
-                "run_as_user": {"type": "str"},
-                "run_as_group": {"type": "str"},
-            },
-            required_if=[("check", "host", ["dest"])],
-        )
+    arguments: ClassVar[dict[str, Any]] = {
+        "check": {"type": "str", "choices": ["command", "host", "variables"], "default": "command"},
+        "dest": {"type": "path"},
+        "owner": {"type": "str"},
+        "group": {"type": "str"},
+        "mode": {"type": "str"},
+        "backup": {"type": "bool", "default": False},
+        "run_as_user": {"type": "str"},
+        "run_as_group": {"type": "str"},
+    }
+    required_if: ClassVar[list[tuple[str, str, list[str]]]] = [("check", "host", ["dest"])]
+
+    def work(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments["dest"] is not None and not arguments["dest"].strip():
             raise AnsibleActionFail(
                 "The file to write has no path, and nothing was changed. Set haproxy_file_path (or dest) to one."
             )
-        self._raw = task_vars or {}
+        self._raw = self.variables
         values = self._checked_values()
-        result["changed"] = False
         if arguments["check"] == "variables":
-            return result
+            return {}
         section = values.get("haproxy_global") or {}
         for key in ("user", "group"):
             if arguments[f"run_as_{key}"] and not section.get(key):
@@ -95,12 +90,11 @@ class ActionModule(ActionBase):
         warnings: list[str] = []
         if arguments["check"] == "command":
             warnings = self._accept(text, lines, values)
-        if arguments["dest"]:
-            result.update(self._write(text, lines, arguments, task_vars or {}))
+        answer = self._write(text, lines, arguments, self.variables) if arguments["dest"] else {}
         if warnings:
-            result["warnings"] = [*result.get("warnings", []), *warnings]
-        result["ansible_facts"] = {"haproxy_config_text": text}
-        return result
+            answer["warnings"] = [*answer.get("warnings", []), *warnings]
+        answer["ansible_facts"] = {"haproxy_config_text": text}
+        return answer
 
     # --- Variables
 

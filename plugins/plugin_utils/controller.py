@@ -44,6 +44,8 @@ class ControllerAction(ActionBase):
 
     #: The options of the task, as a module's argument_spec.
     arguments: ClassVar[dict[str, Any]] = {}
+    #: Which of them need others, as AnsibleModule takes it.
+    required_if: ClassVar[list[tuple[str, str, list[str]]]] = []
     #: Errors whose text is the message; any other one is a mistake of the program.
     refusals: ClassVar[tuple[type[Exception], ...]] = ()
     #: The task's variables, not templated.
@@ -55,7 +57,7 @@ class ControllerAction(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, given = self.validate_argument_spec(argument_spec=self.arguments)
+        _validated, given = self.validate_argument_spec(argument_spec=self.arguments, required_if=self.required_if)
         self.variables = task_vars or {}
         try:
             answer = self.work(given)
