@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.appgate.platform.plugins.module_utils import role_variables
-from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
-from ansible_collections.appgate.platform.plugins.plugin_utils.controller import place as place
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction, place
 
 
 class ActionModule(ControllerAction):
