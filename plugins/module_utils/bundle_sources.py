@@ -200,7 +200,9 @@ def checkout(root: Path, cache: Path) -> tuple[Path | None, str, bool]:
             if not target.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 temporary = target.with_name(f".new-{target.name}")
-                git("bundle", "create", "--quiet", str(temporary), "HEAD")
+                # With its branch, if it has one, or a clone would stand on no branch.
+                branch = git("branch", "--show-current")
+                git("bundle", "create", "--quiet", str(temporary), "HEAD", *([branch] if branch else []))
                 temporary.replace(target)
     except (OSError, subprocess.SubprocessError):
         # An installed collection, or no git: a checkout comes some other way then.
