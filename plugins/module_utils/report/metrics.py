@@ -34,7 +34,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.report.model impo
 )
 
 ANSWER_SECONDS = 20.0
-#: A plot has about this many points, at times that are round in a day.
+#: A plot has about this many points.
 POINTS = 60
 STEPS = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200)
 #: A rate needs a few scrapes; four, as Grafana takes them.
@@ -265,9 +265,10 @@ class Range:
 
     @classmethod
     def until(cls, now: datetime.datetime, hours: float) -> Range:
-        """The last hours, at times that are whole steps."""
+        """The last hours, up to the last whole minute: a cluster that is young has something to show in a long range."""
         step = step_seconds(hours)
-        return cls(int(now.timestamp()) // step * step, step, max(2, round(hours * 3600 / step) + 1))
+        whole = min(step, 60)
+        return cls(int(now.timestamp()) // whole * whole, step, max(2, round(hours * 3600 / step) + 1))
 
     @property
     def times(self) -> tuple[int, ...]:

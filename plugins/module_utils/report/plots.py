@@ -103,11 +103,12 @@ def clock(moment: int, span: int) -> str:
     return f"{known:%H:%M}" if span <= 86400 else f"{known:%a %H:%M}"
 
 
-def labelled(times: Sequence[int], most: int) -> set[int]:
-    """The positions of the times that are written below the plot."""
-    span = times[-1] - times[0]
-    every = next((step for step in LABEL_STEPS if span / step <= most), LABEL_STEPS[-1])
-    return {at for at, moment in enumerate(times) if moment % every == 0}
+def labelled(times: Sequence[int], most: int) -> dict[int, int]:
+    """The round times that are written below the plot, each with the number of the first point that is not before it."""
+    span, step = times[-1] - times[0], times[1] - times[0]
+    every = next((size for size in LABEL_STEPS if span / size <= most), LABEL_STEPS[-1])
+    first = -(-times[0] // every) * every
+    return {-(-(moment - times[0]) // step): moment for moment in range(first, times[-1] + 1, every)}
 
 
 def svg(plot: Plot, size: tuple[str, int, int, int], markers: Sequence[Marker] = ()) -> str:
@@ -143,19 +144,23 @@ def svg(plot: Plot, size: tuple[str, int, int, int], markers: Sequence[Marker] =
     )
     # By number, as each needs a name of its own; how they are written comes last.
     chart.x_labels = [str(moment) for moment in plot.times]
-    chart.x_labels_major = [str(plot.times[at]) for at in sorted(labelled(plot.times, labels))]
+    shown = labelled(plot.times, labels)
+    chart.x_labels_major = [str(plot.times[at]) for at in sorted(shown)]
     for line in plot.series:
         chart.add(line.name, list(line.values))
-    chart.add_xml_filter(_Finish(plot, scaled, markers if name == "wide" else (), hints=name == "wide"))
+    chart.add_xml_filter(_Finish(plot, marks, shown, markers if name == "wide" else (), hints=name == "wide"))
     return str(chart.render(is_unicode=True))
 
 
 class _Finish:
     """Takes out what a page does not need, and puts in what a person does."""
 
-    def __init__(self, plot: Plot, scaled: Scale, markers: Sequence[Marker], *, hints: bool) -> None:
+    def __init__(
+        self, plot: Plot, marks: Sequence[float], shown: Mapping[int, int], markers: Sequence[Marker], *, hints: bool
+    ) -> None:
         self.plot = plot
-        self.scaled = scaled
+        self.marks = marks
+        self.shown = shown
         self.markers = markers
         self.hints = hints
 
@@ -174,9 +179,11 @@ class _Finish:
             if match:
                 node.set("class", f"series tone-{self.plot.series[int(match[1])].tone}")
         ground = next(node for node in root.iter() if node.get("class") == "plot" and _tag(node) == "g")
-        places = self._write_times(ground)
-        if self.hints and len(places) > 1:
-            self._point_at(ground, element, places)
+        first, distance = self._write_times(ground)
+        if distance and not self.plot.stacked:
+            self._mark_lone_values(ground, element, first, distance)
+        if self.hints and distance:
+            self._point_at(ground, element, first, distance)
         return root
 
     def _spoken(self) -> str:
@@ -187,26 +194,45 @@ class _Finish:
         ]
         return f"{self.plot.title}, {self.plot.text}. {'; '.join(parts)}."
 
-    def _write_times(self, ground: Any) -> dict[int, float]:
-        """Write each time below the plot as a person reads it; gives where the times are, by their number."""
-        span = self.plot.times[-1] - self.plot.times[0]
-        places = {}
+    def _write_times(self, ground: Any) -> tuple[float, float]:
+        """Write round times below the plot, where they belong between its points; gives the first point and the distance."""
+        times = self.plot.times
+        span, step = times[-1] - times[0], times[1] - times[0]
         axis = next(node for node in ground if node.get("class", "").startswith("axis x"))
-        for text in axis.iter():
-            if _tag(text) == "text":
-                moment = int(text.text)
-                text.text = clock(moment, span)
-                places[self.plot.times.index(moment)] = float(text.get("x"))
-        return places
+        guides = [node for node in axis if node.get("class") == "guides"]
+        texts = [next(node for node in guide if _tag(node) == "text") for guide in guides]
+        points = [times.index(int(text.text)) for text in texts]
+        places = [float(text.get("x")) for text in texts]
+        distance = (places[-1] - places[0]) / (points[-1] - points[0]) if len(points) > 1 else 0.0
+        for guide, text, point, place in zip(guides, texts, points, places, strict=True):
+            moment = self.shown[point]
+            exact = f"{place - (times[point] - moment) / step * distance:.1f}"
+            text.text = clock(moment, span)
+            text.set("x", exact)
+            for line in guide:
+                if line.get("d"):
+                    line.set("d", re.sub(r"^M[0-9.]+", f"M{exact}", line.get("d")))
+        return places[0] - points[0] * distance if places else 0.0, distance
 
-    def _point_at(self, ground: Any, element: Callable[..., Any], places: Mapping[int, float]) -> None:
+    def _mark_lone_values(self, ground: Any, element: Callable[..., Any], first: float, distance: float) -> None:
+        """A value between gaps makes no line: it becomes a dot, which is a line without a length with round ends."""
+        axis = next(node for node in ground if node.get("class", "").startswith("axis y"))
+        lines = [re.match(r"M[0-9.]+ ([0-9.]+) h", node.get("d", "")) for node in axis.iter()]
+        heights = [float(line[1]) for line in lines if line]
+        groups = [node for node in ground if node.get("class", "").startswith("series")]
+        for line, group in zip(self.plot.series, groups, strict=True):
+            around = [None, *line.values, None]
+            for at, value in enumerate(line.values):
+                if value is not None and around[at] is None and around[at + 2] is None:
+                    height = heights[0] + (heights[-1] - heights[0]) * value / self.marks[-1]
+                    place = f"{first + at * distance:.1f} {height:.1f}"
+                    self._add(group, element, "path", {"d": f"M{place} L{place}", "class": "line alone"})
+
+    def _point_at(self, ground: Any, element: Callable[..., Any], first: float, distance: float) -> None:
         """A column for each moment, that shows its values when a pointer rests on it, and a line for each marker."""
         area = next(node for node in ground if "background" in node.get("class", ""))
         height, width = area.get("height"), float(area.get("width"))
         times = self.plot.times
-        (one, one_x), (other, other_x) = min(places.items()), max(places.items())
-        distance = (other_x - one_x) / (other - one)
-        first = one_x - one * distance
         for marker in self.markers:
             at = first + (marker.time - times[0]) / (times[1] - times[0]) * distance
             if 0 <= at <= width:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -23,12 +24,12 @@ def plot(unit: str, *values: float | None, stacked: bool = False) -> model.Plot:
 @pytest.mark.parametrize(
     ("hours", "step", "points"), [(0.25, 15, 61), (1, 60, 61), (6, 600, 37), (24, 1800, 49), (720, 43200, 61)]
 )
-def test_moments_are_whole_steps_that_end_now(hours: float, step: int, points: int) -> None:
+def test_moments_are_as_far_apart_as_the_range_is_long_and_end_now(hours: float, step: int, points: int) -> None:
     span = metrics.Range.until(NOW, hours)
     assert (span.step, span.points) == (step, points)
     assert len(span.times) == points
-    assert all(moment % step == 0 for moment in span.times)
-    assert 0 <= NOW.timestamp() - span.times[-1] < step
+    assert {later - earlier for earlier, later in itertools.pairwise(span.times)} == {step}
+    assert span.times[-1] == int(NOW.timestamp()) // min(step, 60) * min(step, 60)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,11 @@ def test_no_share_is_more_than_all(highest: float) -> None:
     assert plots.ticks(highest, "share")[-1] == 1
 
 
+def test_one_value_between_gaps_is_seen() -> None:
+    svg = plots.svg(plot("seconds", None, 0.001, None), plots.WIDE)
+    assert re.search(r'<path d="M([0-9. ]+) L\1" class="line alone"', svg)
+
+
 def test_a_gap_stays_a_gap() -> None:
     svg = plots.svg(plot("seconds", 0.001, 0.002, None, None, 0.003, 0.002), plots.WIDE)
     paths = re.findall(r'<path d="([^"]+)" class="line reactive', svg)
@@ -94,6 +100,22 @@ def test_times_below_a_plot_have_room(hours: float, size: tuple[str, int, int, i
     times = metrics.Range.until(NOW, hours).times
     shown = plots.labelled(times, size[3])
     assert 2 <= len(shown) <= size[3] + 1
+    for point, moment in shown.items():
+        assert 0 <= times[point] - moment < times[1] - times[0]
+
+
+def test_a_round_time_stands_where_it_belongs() -> None:
+    times = metrics.Range.until(NOW, 6).times
+    series = (model.Series("one", "ok", tuple(1.0 for _moment in times)),)
+    found = plots.svg(model.Plot("key", "Title", "text", "rate", False, times, series), plots.WIDE)
+    places = dict(re.findall(r'<text x="([0-9.]+)" y="[0-9.]+" class="major">([0-9]{2}:[0-9]{2})<', found))
+    assert list(places.values()) == ["03:00", "04:00", "05:00", "06:00", "07:00", "08:00"]
+    points = [
+        float(x)
+        for x, _y in re.findall(r"[ML ]([0-9.]+) ([0-9.]+)", found.partition("line reactive")[0].rpartition('d="')[2])
+    ]
+    hour = (points[-1] - points[0]) / 6
+    assert float(list(places)[-1]) == pytest.approx(points[-1] - hour / 4, abs=0.2)
 
 
 @pytest.mark.parametrize(
