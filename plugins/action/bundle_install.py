@@ -47,6 +47,11 @@ class ActionModule(BundleAction):
         if missing or packages or unpushed:
             bundle.verify(path, manifest, say)
             bundle.require_space(path, manifest, missing, cache)
+        if packages and not any(name.startswith("debs/") for name in manifest["files"]):
+            raise BundleError(
+                f"bundle_path={str(path)!r}: this machine lacks the packages {', '.join(packages)}, and the bundle holds none. Install "
+                "them some other way and run again, or make the bundle with bundle_debian_packages=true."
+            )
         if packages and os.geteuid() != 0:
             raise BundleError(
                 f"bundle_path={str(path)!r}: this machine lacks the packages {', '.join(packages)}, and only root can install them "

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,82 +71,99 @@ class ActionModule(BundleAction):
     def _make(self, target: Path, given: dict[str, Any]) -> dict[str, Any]:
         cache = Path(os.path.abspath(given["cache_dir"]))
         hosts = [self.variables["hostvars"][name] for name in self.variables["ansible_play_hosts"]]
-        paths, packages, entries = gather(hosts)
-        machine = bundle.this_machine()
-        if self._task.check_mode:
-            absent = [name for name, path in paths.items() if not Path(path).exists()]
-            missing = True
-            if not absent:
-                items = [
-                    item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")
-                ]
-                before = read_json(str(target / MANIFEST)) or {"files": {}}
-                carried = [name for name in before["files"] if not name.startswith("cache/")]
-                _, lacking, extra = bundle.compare(target, items)
-                missing = bool(lacking or not carried or set(extra) - set(carried))
-            return {"changed": missing, "bundle": {"path": str(target)}}
+        paths, packages, parts = gather(hosts)
         absent = sorted(path for path in paths.values() if not Path(path).exists())
+        if self._task.check_mode:
+            return {"changed": bool(absent) or outdated(target, paths), "bundle": {"path": str(target)}}
         if absent:
             raise BundleError(
                 f"bundle_cache_dir={str(cache)!r}: the cache lacks {bundle.some(absent)}, though what was made of it is there. "
                 f"Remove {cache / 'image' / 'images'}, so that the image is made anew, and run again."
             )
-        items = [item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")]
-        fetching = sources.Fetching(
-            given["timeout_seconds"], given["refresh"], given["registry_plain_http"], given["registry_authfile"]
-        )
-        left_out = []
-        images = {}
-        for reference in given["images"]:
-            directory = sources.image(reference, cache, fetching)
-            images[reference] = f"images/{directory.name}"
-            items += bundle.files_below(directory, images[reference])
-        lock = ROOT / "requirements" / "runtime.txt"
-        items += bundle.files_below(sources.wheels(lock, cache, given["timeout_seconds"]), "wheels")
-        if not given["debian_packages"]:
-            packages = {}
-        elif not os.access("/usr/bin/apt-get", os.X_OK):
-            packages = {}
-            left_out.append("Debian packages, as this machine has no apt-get")
-        else:
-            debs = sources.packages(packages, machine["release"], cache, fetching)
-            items += bundle.files_below(debs, "debs")
-        clone, revision, changed = sources.checkout(ROOT, cache)
-        if clone is None:
-            left_out.append("the project itself, as this is no whole git checkout")
-        else:
-            items.append(Item(clone, clone.name))
-            if changed:
-                left_out.append("changes that are not committed")
+        load = self._load(paths, packages, cache, given)
         about = {
-            "machine": machine,
-            "made_from": {"revision": revision, "files": bundle.deciding_files(ROOT)},
+            "machine": bundle.this_machine(),
+            "made_from": {"revision": load.revision, "files": bundle.deciding_files(ROOT)},
             "packages": packages,
-            "images": images,
-            "parts": entries,
+            "images": load.images,
+            "parts": parts,
             "units": sorted({"/".join(name.split("/")[: DEPTHS[name.split("/", 1)[0]]]) for name in paths}),
         }
-        done = bundle.make(target, items, about, lambda text: display.display(f"bundle: {text}"))
-        size = sum(known["size"] for known in (read_json(str(target / MANIFEST)) or {})["files"].values())
+        done = bundle.make(target, load.items, about, lambda text: display.display(f"bundle: {text}"))
+        size = sum(known["size"] for known in bundle.read(target)["files"].values())
         checksum = bundle.digest(target)
-        words = [
-            f"{target}: {len(items)} files, {bundle.mib(size)}, for {machine['architecture']}, {machine['release']}, "
-            f"Python {machine['python']}; {'made now' if done else 'unchanged'}"
-        ]
-        rows = {
-            "30 Bundle": "; ".join(words),
-            "31 Its checksum": f"sha256 of {MANIFEST}: {checksum}",
-            "99 Where there is no network": (
-                f"git clone {clone.name if clone else '<the project>'} appgate && cd appgate && make up BUNDLE=<the bundle's directory>"
-            ),
-        }
-        if left_out:
-            rows["90 Not in the bundle"] = "; ".join(left_out)
         return {
             "changed": done,
             "bundle": {"path": str(target), "sha256": checksum, "bytes": size},
-            "ansible_stats": {"data": {"closing_rows": rows}, "per_host": True, "aggregate": True},
+            "ansible_stats": {
+                "data": {"closing_rows": rows(target, load, bundle.mib(size), checksum, done)},
+                "per_host": True,
+                "aggregate": True,
+            },
         }
+
+    def _load(self, paths: dict[str, str], packages: dict[str, list[str]], cache: Path, given: dict[str, Any]) -> Load:
+        """Everything that the bundle holds, fetched where only a bundle needs it."""
+        load = Load([item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")])
+        fetching = sources.Fetching(
+            given["timeout_seconds"], given["refresh"], given["registry_plain_http"], given["registry_authfile"]
+        )
+        for reference in given["images"]:
+            directory = sources.image(reference, cache, fetching)
+            load.images[reference] = f"images/{directory.name}"
+            load.items += bundle.files_below(directory, load.images[reference])
+        wheels = sources.wheels(ROOT / "requirements" / "runtime.txt", cache, given["timeout_seconds"])
+        load.items += bundle.files_below(wheels, "wheels")
+        if given["debian_packages"] and not shutil.which("apt-get"):
+            load.left_out.append("Debian packages, as this machine has no apt-get")
+        elif given["debian_packages"]:
+            release = bundle.this_machine()["release"]
+            load.items += bundle.files_below(sources.packages(packages, release, cache, fetching), "debs")
+        load.clone, load.revision, changed = sources.checkout(ROOT, cache)
+        if load.clone is None:
+            load.left_out.append("the project itself, as this is no whole git checkout")
+        else:
+            load.items.append(Item(load.clone, load.clone.name))
+            if changed:
+                load.left_out.append("changes that are not committed")
+        return load
+
+
+@dataclass
+class Load:
+    """What goes into a bundle."""
+
+    items: list[Item]
+    images: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    clone: Path | None = None
+    revision: str = ""
+
+
+def outdated(target: Path, paths: dict[str, str]) -> bool:
+    """Whether what the roles put into the cache is in the bundle; the rest is only known once it is fetched."""
+    items = [item for name, path in paths.items() for item in bundle.files_below(Path(path), f"cache/{name}")]
+    before = (read_json(str(target / MANIFEST)) or {}).get("files", {})
+    others = {name for name in before if not name.startswith("cache/")}
+    _, missing, extra = bundle.compare(target, items)
+    return bool(missing or not others or set(extra) - others)
+
+
+def rows(target: Path, load: Load, size: str, checksum: str, done: bool) -> dict[str, str]:
+    """Rows of the closing table."""
+    machine = bundle.this_machine()
+    project = load.clone.name if load.clone else "<the project>"
+    found = {
+        "30 Bundle": (
+            f"{target}: {len(load.items)} files, {size}, for {machine['architecture']}, {machine['release']}, "
+            f"Python {machine['python']}; {'made now' if done else 'unchanged'}"
+        ),
+        "31 Its checksum": f"sha256 of {MANIFEST}: {checksum}",
+        "99 Where there is no network": f"git clone {project} appgate && cd appgate && make up BUNDLE=<the bundle's directory>",
+    }
+    if load.left_out:
+        found["90 Not in the bundle"] = "; ".join(load.left_out)
+    return found
 
 
 def gather(hosts: list[Any]) -> tuple[dict[str, str], dict[str, list[str]], dict[str, str]]:

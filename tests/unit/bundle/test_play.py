@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils import bundle
@@ -83,15 +82,22 @@ def test_bad_places(ansible_playbook: Play, tmp_path: Path, path: str, entry: st
     assert not (tmp_path / "cache").exists()
 
 
-def test_packages_that_are_missing_need_root(
-    ansible_playbook: Play, tmp_path: Path, clean_environment: dict[str, Any]
-) -> None:
-    facts = about(packages={"no-such-package": ["/no/such/program"]})
-    bundle.make(tmp_path / "bundle", stock(tmp_path / "stock"), facts, quiet)
+@pytest.mark.parametrize("carried", [True, False])
+def test_packages_that_are_missing(ansible_playbook: Play, tmp_path: Path, carried: bool) -> None:
+    items = stock(tmp_path / "stock")
+    if carried:
+        (tmp_path / "Packages").write_text("")
+        items.append(bundle.Item(tmp_path / "Packages", "debs/Packages"))
+    bundle.make(tmp_path / "bundle", items, about(packages={"no-such-package": ["/no/such/program"]}), quiet)
     done = ansible_playbook(PLAY.format(path=tmp_path / "bundle", cache=tmp_path / "cache", entry="install"))
-    if os.geteuid() == 0:
-        # The bundle of this test holds no packages: apt says so, and nothing is put anywhere.
-        refused(done, "Installing the bundle's packages")
+    if not carried:
+        refused(
+            done,
+            "this machine lacks the packages no-such-package, and the bundle holds none. Install them some other way",
+        )
+    elif os.geteuid() == 0:
+        # apt looks nowhere but in the bundle, and nothing is put anywhere.
+        refused(done, "Installing the bundle's packages", "Unable to locate package no-such-package")
     else:
         refused(done, "this machine lacks the packages no-such-package, and only root can install them")
     assert not (tmp_path / "cache").exists()
