@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
+_ADDRESS = re.compile(r"(https?://[^\s<>\"'()]*[^\s<>\"'().,;:])")
 _STATE = re.compile(r'<meta name="state" content="([0-9a-f]+)">')
 
 
@@ -28,13 +29,21 @@ def layout(templates: Path) -> str:
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
-def code(text: str) -> Markup:
-    """Text in which what stands between backticks is something to type."""
+def marked_up(text: str) -> Markup:
+    """Text in which what stands between backticks is something to type, and an address is a link."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
-        return escape(text)
+        return _linked(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if at % 2 else _linked(part) for at, part in enumerate(parts)
+    )
+
+
+def _linked(text: str) -> Markup:
+    pieces = _ADDRESS.split(text)
+    return Markup("").join(
+        Markup('<a href="{0}" rel="noreferrer">{0}</a>').format(piece) if at % 2 else escape(piece)
+        for at, piece in enumerate(pieces)
     )
 
 
@@ -48,7 +57,7 @@ def render(report: Report, templates: Path, siblings: Sequence[str] = ()) -> str
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["code"] = code
+    environment.filters["marked_up"] = marked_up
     drawn = []
     for plot in report.plots:
         wide = narrow = ""

@@ -91,7 +91,7 @@ LOOK = """
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ground = (node) => { for (; node; node = node.parentElement) { const found = getComputedStyle(node).backgroundColor; if (!/, 0\\)$/.test(found)) return found; } return 'rgb(255, 255, 255)'; };
-  for (const node of document.querySelectorAll('p, small, th, td, .badge, h1, h2, h3, b, figcaption span')) {
+  for (const node of document.querySelectorAll('p, a, code, small, th, td, .badge, h1, h2, h3, b, figcaption span')) {
     if (!shown(node) || !node.textContent.trim()) continue;
     const [one, other] = [light(getComputedStyle(node).color), light(ground(node))];
     const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);

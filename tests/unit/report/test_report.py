@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.appgate.platform.plugins.module_utils.report import page
 
 from tests.unit.report import browser, support
 from tests.unit.report.support import PROMETHEUS, Recorded, items, pod, status, workload
@@ -164,6 +165,8 @@ def clusters() -> dict[str, Recorded | None]:
     bare.without_monitoring()
     empty.remove("/namespaces/appgate")
     upstream.answers["/apis"] = {"groups": [{"name": "cilium.io"}]}
+    grafana = workload("prometheus-grafana", labels={"app.kubernetes.io/name": "grafana"})
+    upstream.answers["/apis/apps/v1/namespaces/prometheus/deployments"] = items(grafana)
     revealed.answers["/apis/apps/v1/namespaces/shop/deployments"] = items(workload("till", 1))
     targets = support.prometheus({"activeTargets": [support.target("kubelet")]})
     gone = status(503, 'no endpoints available for service "prometheus-kube-prometheus-prometheus"')
@@ -297,7 +300,10 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
                 "user 'reader' may not reach it through the API server (get services/proxy in namespace prometheus)",
             ],
         ),
-        ("enforced", ["NetworkPolicy: 1 in namespace appgate, enforced by Cilium"]),
+        (
+            "enforced",
+            ["All is well", "Grafana ✓ well ready", "NetworkPolicy: 1 in namespace appgate, enforced by Cilium"],
+        ),
         ("shop", ["till shop Deployment 1 of 1"]),
     ],
 )
@@ -315,10 +321,25 @@ def test_no_page_holds_a_secret_or_asks_for_anything(fleet: Fleet, first: subpro
         assert "not-for-a-page" not in page
         assert "<b>fails" not in page
         assert "<script" not in page
-        assert not re.search(r"(src|href|action)=[\"']?(https?:)?//", page), path.name
+        # A link is followed by a person; anything else with an address would be loaded.
+        assert not re.search(r"(src|action|(?<!<a )href)=[\"']?(https?:)?//", page), path.name
         assert not re.search(r"url\(|@import", page), path.name
         assert "default-src 'none'" in page
     assert "not-for-a-page" not in first.stdout + first.stderr
+
+
+def test_an_address_is_a_link_and_nothing_else_is(fleet: Fleet, first: subprocess.CompletedProcess[str]) -> None:
+    assert (
+        '<a href="http://10.200.1.1:4000/" rel="noreferrer">http://10.200.1.1:4000/</a>'
+        in fleet.page("well").read_text()
+    )
+    for text, marked in (
+        ("see `make up`, <b>", "see <code>make up</code>, &lt;b&gt;"),
+        ("javascript:alert(1) `open", "javascript:alert(1) `open"),
+        ('(https://runbooks.example.com/a?b="c").', '(<a href="https://runbooks.example.com/a?b=" rel="noreferrer">'),
+        ("at http://192.0.2.1:80/x.", '">http://192.0.2.1:80/x</a>.'),
+    ):
+        assert marked in page.marked_up(text)
 
 
 def test_nothing_is_asked_that_would_change_a_cluster(
