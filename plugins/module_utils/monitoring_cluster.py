@@ -301,13 +301,14 @@ def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds
     """Wait until all is ready; an empty text, or the reason why it isn't and can't or didn't become so."""
     end = time.monotonic() + timeout_seconds
     refused_since = 0.0
+    before: dict[tuple[str, str], int] = {}
     while True:
         found = states(cluster, workloads)
         waiting = [item for item in found if not item.progress.done]
         if not waiting:
             return ""
         now = time.monotonic()
-        failures = _failures(cluster, waiting)
+        failures = _failures(cluster, waiting, before)
         if any(failure.hopeless for failure in failures) or any(item.progress.failed for item in waiting):
             return _report(cluster, "can't become ready", waiting, failures)
         refused = any("isn't accepted by the operator" in item.progress.text for item in waiting)
@@ -327,13 +328,28 @@ def _pods(cluster: Cluster, item: State) -> list[Mapping[str, Any]]:
     return list(cluster.call("GET", path, query={"labelSelector": item.selector}).json().get("items") or [])
 
 
-def _failures(cluster: Cluster, waiting: Iterable[State]) -> list[rollout.Failure]:
+def _failures(
+    cluster: Cluster, waiting: Iterable[State], before: dict[tuple[str, str], int]
+) -> list[rollout.Failure]:
     found: list[rollout.Failure] = []
     for item in waiting:
         for pod in _pods(cluster, item):
             if not (pod.get("metadata") or {}).get("deletionTimestamp"):
-                found.extend(rollout.pod_failures(pod))
+                found.extend(rollout.pod_failures(_since(pod, before)))
     return found
+
+
+def _since(pod: Mapping[str, Any], before: dict[tuple[str, str], int]) -> dict[str, Any]:
+    """A pod with the restarts since it was first looked at: those of last night say nothing about this run."""
+    status = dict(pod.get("status") or {})
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        seen = []
+        for item in status.get(kind) or []:
+            key = str((pod.get("metadata") or {}).get("uid")), str(item.get("name"))
+            restarts = int(item.get("restartCount") or 0)
+            seen.append({**item, "restartCount": restarts - before.setdefault(key, restarts)})
+        status[kind] = seen
+    return {**pod, "status": status}
 
 
 def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Sequence[rollout.Failure]) -> str:
