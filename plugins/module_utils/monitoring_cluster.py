@@ -328,9 +328,7 @@ def _pods(cluster: Cluster, item: State) -> list[Mapping[str, Any]]:
     return list(cluster.call("GET", path, query={"labelSelector": item.selector}).json().get("items") or [])
 
 
-def _failures(
-    cluster: Cluster, waiting: Iterable[State], before: dict[tuple[str, str], int]
-) -> list[rollout.Failure]:
+def _failures(cluster: Cluster, waiting: Iterable[State], before: dict[tuple[str, str], int]) -> list[rollout.Failure]:
     found: list[rollout.Failure] = []
     for item in waiting:
         for pod in _pods(cluster, item):
