@@ -32,8 +32,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     Response,
     read_kubeconfig,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Probe  # noqa: E402
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (  # noqa: E402
-    Probe,
     Settings,
     Transaction,
 )

@@ -18,6 +18,9 @@ import yaml
 
 Manifest = dict[str, Any]
 
+#: Never another one: every field of earlier releases would stay with the old name, so that none could be removed.
+FIELD_MANAGER = "appgate"
+
 #: What a deploy is known by: every object that it makes has this label, and only such objects are ever removed.
 RELEASE_LABEL = "appgate.platform/release"
 #: On an object whose name ends in a hash of its content: the name without it, so that a diff pairs old and new.

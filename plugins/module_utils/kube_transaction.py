@@ -10,9 +10,7 @@ Whoever changes something holds the release's Lease meanwhile. What was planned 
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import urllib3
 from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
 from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
@@ -29,23 +26,25 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     Cluster,
     Permission,
     in_parallel,
-    is_timeout,
     policy_engine,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import Manifest, ObjectId
+from ansible_collections.appgate.platform.plugins.module_utils.kube_diagnosis import Diagnosis
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import FIELD_MANAGER, Manifest, ObjectId
+from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Outside, Probe, lacks_address
+from ansible_collections.appgate.platform.plugins.module_utils.kube_revisions import (
+    DEPLOYED,
+    FAILED,
+    PENDING,
+    SUPERSEDED,
+    Revision,
+    Revisions,
+    TakenError,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.appgate.platform.plugins.module_utils.kube_lease import Lease
 
-FIELD_MANAGER = "appgate"
 APPLY = "application/apply-patch+yaml"
-REVISION_LABEL = "appgate.platform/revision"
-STATUS_LABEL = "appgate.platform/status"
-CHECKSUM_ANNOTATION = "appgate.platform/checksum"
-TIME_ANNOTATION = "appgate.platform/applied-at"
-DESCRIPTION_ANNOTATION = "appgate.platform/description"
-REVISION_TYPE = "appgate.platform/revision.v1"
-PENDING, DEPLOYED, SUPERSEDED, FAILED = "pending", "deployed", "superseded", "failed"
 
 #: Never removed because a later version no longer lists them: too much would go with them.
 NEVER_PRUNED = ("Namespace", "CustomResourceDefinition", "PersistentVolumeClaim")
@@ -62,8 +61,6 @@ FOREIGN_KINDS = (
 _POD_OWNERS = ("deployments", "statefulsets", "daemonsets", "jobs")
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
-LOG_LINES = 12
-LOG_WAIT_SECONDS = 10.0
 
 
 class TransactionError(Exception):
@@ -84,21 +81,6 @@ class _NotUpError(Exception):
     def __init__(self, sections: Sequence[tuple[str, Sequence[str]]]) -> None:
         super().__init__("not up")
         self.sections = list(sections)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A request that must be answered before a deploy counts."""
-
-    service: str = ""
-    port: str = ""
-    path: str = "/"
-    scheme: str = "http"
-    host: str = ""
-    status: int = 200
-    text: str = ""
-    url: str = ""
-    timeout_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -139,27 +121,6 @@ class Change:
             "namespace": self.identity.namespace,
             "name": self.identity.name,
         }
-
-
-@dataclass(frozen=True)
-class Revision:
-    """A deploy of the past."""
-
-    number: int
-    status: str
-    checksum: str
-    applied_at: str
-    description: str
-    name: str
-    packed: str = field(repr=False)
-
-    def manifests(self) -> list[Manifest]:
-        """What it applied."""
-        return objects.unpack(self.packed)
-
-    def line(self) -> str:
-        """For a list that a person reads."""
-        return f"{self.number}  {self.status:<10}  {self.applied_at}  {self.description}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -288,7 +249,9 @@ class Transaction:
         self._groups: set[str] = set()
         self._lease: Lease | None = None
         self._notes: list[str] = []
-        self._http = urllib3.PoolManager(retries=False)
+        self._revisions = Revisions(cluster, settings.namespace, settings.release)
+        self._diagnosis = Diagnosis(cluster, settings.namespace)
+        self._outside = Outside(cluster, settings.namespace)
 
     # -- entry points --------------------------------------------------------------------------------------------
 
@@ -335,7 +298,7 @@ class Transaction:
 
     def _plan_removal(self, namespace: Manifest, outcome: Outcome, *, remove_namespace: bool) -> _Removal:
         settings = self.settings
-        history = self._history()
+        history = self._revisions.read()
         targets = self._owned(history)
         outcome.changes = [
             Change(identity, "delete", objects.essence(live), {}, objects.base_name(live))
@@ -393,7 +356,7 @@ class Transaction:
         self._require_ground(wanted, ground.namespace)
         plan = self._study(wanted, ground, outcome)
         if self.settings.check_mode:
-            outcome.services = self._services(wanted, plan.live())
+            outcome.services = self._outside.services(wanted, plan.live())
             return outcome
         if not outcome.changed:
             return self._carry_out(wanted, ground, plan, outcome, description)
@@ -433,11 +396,14 @@ class Transaction:
         try:
             self._apply_namespace(plan)
             if not plan.settled:
-                record = self._write_record(outcome.revision, wanted, description)
+                self._stay_alone()
+                record = self._revisions.write(outcome.revision, wanted, description)
             self._apply(plan)
             live = self._wait(wanted, None if outcome.changes else plan.live())
-            outcome.services = self._services(wanted, live)
+            outcome.services = self._outside.services(wanted, live)
             outcome.probes = self._probe(wanted, live)
+        except TakenError as error:
+            raise TransactionError(str(error)) from None
         except (_NotUpError, ApiError) as error:
             raise self._recover(error, outcome, plan, ground, record) from None
         self._stay_alone()
@@ -495,7 +461,7 @@ class Transaction:
 
     def _read_ground(self) -> _Ground:
         """The same questions as at the beginning of a run, for which there may be other answers by now."""
-        namespace, history = in_parallel(lambda ask: ask(), [self._namespace, self._history])
+        namespace, history = in_parallel(lambda ask: ask(), [self._namespace, self._revisions.read])
         if namespace is not None and _is_terminating(namespace):
             self._refuse_terminating(namespace)
         return _Ground(namespace, history)
@@ -505,7 +471,7 @@ class Transaction:
         with ThreadPoolExecutor(max_workers=4) as pool:
             groups: Future[set[str]] = pool.submit(self.cluster.groups)
             namespace: Future[Manifest | None] = pool.submit(self._namespace)
-            history: Future[list[Revision]] = pool.submit(self._history)
+            history: Future[list[Revision]] = pool.submit(self._revisions.read)
             self.cluster.require([*permissions, *self._record_permissions()])
             self._groups = groups.result()
             outcome.network_policy_engine = policy_engine(self._groups)
@@ -768,7 +734,7 @@ class Transaction:
                 if item is None:
                     raise _NotUpError([("Why:", [f"{identity} was removed while this run waited for it"])])
                 if identity.kind == "Service":
-                    if identity.name in probed and _lacks_address(item):
+                    if identity.name in probed and lacks_address(item):
                         waiting.append(f"{identity} has no load-balancer address yet")
                     continue
                 state = rollout.progress(item)
@@ -779,133 +745,17 @@ class Transaction:
                 return live
             elapsed = time.monotonic() - started
             self.settings.on_progress("; ".join(waiting))
-            failures = self._failures([item for item, _state in stuck]) if elapsed > POLL_SECONDS else []
+            failures = self._diagnosis.failures([item for item, _state in stuck]) if elapsed > POLL_SECONDS else []
             late = elapsed >= self.settings.wait_timeout_seconds
             gave_up = any(state.failed for _item, state in stuck)
             if late or gave_up or any(failure.hopeless for failure in failures):
                 if late:
                     waiting.insert(0, f"gave up after {elapsed:.0f} s")
-                raise _NotUpError(self._sections(waiting, failures, [item for item, _state in stuck]))
+                raise _NotUpError(self._diagnosis.sections(waiting, failures, [item for item, _state in stuck]))
             time.sleep(pause)
             pause = min(POLL_SECONDS, pause * 2)
             live = None
             self._stay_alone()
-
-    def _failures(self, workloads: Iterable[Manifest]) -> list[rollout.Failure]:
-        failures: list[rollout.Failure] = []
-        for workload in workloads:
-            for controller in (workload, *self._controllers(workload)):
-                failure = rollout.controller_failure(controller)
-                if failure:
-                    failures.append(failure)
-                    break
-            for pod in self._pods(workload):
-                failures.extend(rollout.pod_failures(pod))
-        return failures
-
-    def _list(self, api_version: str, plural: str, **query: str) -> list[Manifest]:
-        """What a diagnosis may look at; where it may not, it says less."""
-        path = objects.resource_path(api_version, plural, self.settings.namespace)
-        try:
-            found = self.cluster.get(path, query) or {}
-        except ApiError:
-            return []
-        return [*found.get("items", [])]
-
-    def _controllers(self, workload: Manifest) -> list[Manifest]:
-        if workload["kind"] != "Deployment":
-            return []
-        newest = rollout.newest_replica_set(
-            self._list("apps/v1", "replicasets", labelSelector=_selector(workload)), workload
-        )
-        return [{**newest, "kind": "ReplicaSet"}] if newest else []
-
-    def _pods(self, workload: Manifest) -> list[Manifest]:
-        """The pods of the latest revision that aren't ready."""
-        pods = self._list("v1", "pods", labelSelector=_selector(workload))
-        labels: dict[str, str] = {}
-        if workload["kind"] == "Deployment":
-            for controller in self._controllers(workload):
-                key = "pod-template-hash"
-                labels = {key: (controller["metadata"].get("labels") or {}).get(key, "")}
-        elif (workload.get("status") or {}).get("updateRevision"):
-            labels = {"controller-revision-hash": workload["status"]["updateRevision"]}
-        return [
-            pod
-            for pod in pods
-            if labels.items() <= (pod["metadata"].get("labels") or {}).items()
-            and not pod["metadata"].get("deletionTimestamp")
-            and not _is_ready(pod)
-        ]
-
-    def _sections(
-        self, waiting: Sequence[str], failures: Sequence[rollout.Failure], workloads: Iterable[Manifest]
-    ) -> list[tuple[str, Sequence[str]]]:
-        sections: list[tuple[str, Sequence[str]]] = [
-            ("Why:", [*waiting, *dict.fromkeys(failure.sentence() for failure in failures)])
-        ]
-        shown: set[str] = set()
-        for failure in failures:
-            # Replicas fail alike: one pod's log of each container is enough.
-            if failure.container and failure.container not in shown:
-                shown.add(failure.container)
-                sections.append(
-                    (f"Last log lines of container {failure.container} of pod {failure.pod}:", self._logs(failure))
-                )
-        names = {failure.pod for failure in failures if failure.pod}
-        names |= {str(item["metadata"]["name"]) for workload in workloads for item in self._controllers(workload)}
-        events = [
-            event
-            for event in self._list("v1", "events", fieldSelector="type=Warning")
-            if (event.get("involvedObject") or {}).get("name") in names
-        ]
-        sections.append(("Events:", rollout.describe_events(events)))
-        return sections
-
-    def _logs(self, failure: rollout.Failure) -> list[str]:
-        path = objects.resource_path("v1", "pods", self.settings.namespace, failure.pod) + "/log"
-        end = time.monotonic() + LOG_WAIT_SECONDS
-        while True:
-            withheld = False
-            for previous in ("true", "false") if failure.previous_logs else ("false",):
-                query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
-                try:
-                    text = self.cluster.call("GET", path, query=query).body.decode("utf-8", "replace")
-                except (ApiError, AccessError):
-                    continue
-                # Between two starts of a container, a busy node has neither log at hand.
-                if text.startswith("unable to retrieve container logs"):
-                    withheld = True
-                elif text.strip():
-                    return text.splitlines()
-            if not withheld or time.monotonic() > end:
-                return []
-            time.sleep(FIRST_POLL_SECONDS)
-
-    def _services(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for manifest in wanted:
-            item = live.get(objects.object_id(manifest))
-            if manifest["kind"] == "Service" and item:
-                found[str(manifest["metadata"]["name"])] = described = describe_service(item)
-                node_port = next((port["node_port"] for port in described["ports"]), 0)
-                if described["type"] == "NodePort" and node_port:
-                    address = self._node_address()
-                    described["url"] = f"http://{_bracket(address)}:{node_port}/" if address else ""
-        return found
-
-    def _node_address(self) -> str:
-        """An address of some node, where this user may know it."""
-        try:
-            nodes = self.cluster.call("GET", "/api/v1/nodes", query={"limit": "10"}).json().get("items") or []
-        except ApiError:
-            return ""
-        addresses = [address for node in nodes for address in (node.get("status") or {}).get("addresses") or []]
-        for kind in ("ExternalIP", "InternalIP"):
-            for address in addresses:
-                if address.get("type") == kind:
-                    return str(address["address"])
-        return ""
 
     def _probe(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> list[dict[str, Any]]:
         results = []
@@ -913,70 +763,20 @@ class Transaction:
             end = time.monotonic() + probe.timeout_seconds
             pause = FIRST_POLL_SECONDS
             while True:
-                where, problem = self._ask(probe, live)
+                where, problem = self._outside.ask(probe, live)
                 if not problem:
                     results.append({"url": where, "status": probe.status})
                     break
                 if time.monotonic() >= end:
                     workloads = [live[key] for key in live if key.kind != "Service"]
-                    failures = self._failures(workloads)
+                    failures = self._diagnosis.failures(workloads)
                     why = f"{where} was asked from outside for {probe.timeout_seconds:g} s and {problem}"
-                    ready = self._ready_endpoints(probe.service)
+                    ready = self._diagnosis.ready_endpoints(probe.service)
                     waiting = [why] if ready != 0 else [why, f"Service {probe.service} has no ready endpoint"]
-                    raise _NotUpError(self._sections(waiting, failures, workloads))
+                    raise _NotUpError(self._diagnosis.sections(waiting, failures, workloads))
                 time.sleep(pause)
                 pause = min(POLL_SECONDS, pause * 2)
         return results
-
-    def _ready_endpoints(self, service: str) -> int | None:
-        if not service:
-            return None
-        slices = self._list(
-            "discovery.k8s.io/v1", "endpointslices", labelSelector=f"kubernetes.io/service-name={service}"
-        )
-        return sum(
-            1
-            for item in slices
-            for endpoint in item.get("endpoints") or []
-            if (endpoint.get("conditions") or {}).get("ready")
-        )
-
-    def _ask(self, probe: Probe, live: Mapping[ObjectId, Manifest]) -> tuple[str, str]:
-        """One request. Returns where it went and, unless all is well, what was wrong."""
-        url = probe.url
-        service = next(
-            (item for key, item in live.items() if key.kind == "Service" and key.name == probe.service), None
-        )
-        if not url and service is not None:
-            url = self._outside_url(probe, service)
-        if url:
-            headers = {"Host": probe.host} if probe.host else {}
-            try:
-                answer = self._http.request("GET", url, headers=headers, redirect=False, timeout=3.0)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                if is_timeout(error):
-                    return f"GET {url}", "did not answer within 3 s"
-                reason = "the connection was refused" if "refused" in str(error) else str(error).rpartition(": ")[2]
-                return f"GET {url}", f"could not be reached ({reason})"
-            return f"GET {url}", _judge(probe, answer.status, answer.data)
-        # No address outside the cluster: the API server passes the request on.
-        path = objects.resource_path("v1", "services", self.settings.namespace)
-        path += f"/{probe.scheme}:{probe.service}:{probe.port}/proxy{probe.path}"
-        where = f"GET {self.cluster.entry.server}{path}"
-        try:
-            answer_ = self.cluster.call("GET", path, timeout_seconds=5.0)
-        except ApiError as error:
-            return where, f"got {error.status}: {rollout.clean_line(error.message)[:200]}"
-        except AccessError as error:
-            return where, f"failed: {error}"
-        return where, _judge(probe, answer_.status, answer_.body)
-
-    def _outside_url(self, probe: Probe, service: Manifest) -> str:
-        described = describe_service(service)
-        port = next((item for item in described["ports"] if probe.port in (item["name"], str(item["port"]))), None)
-        if port is None or not described["addresses"]:
-            return ""
-        return f"{probe.scheme}://{_bracket(described['addresses'][0])}:{port['port']}{probe.path}"
 
     # -- put back ------------------------------------------------------------------------------------------------
 
@@ -1005,7 +805,7 @@ class Transaction:
         title = f"Revision {record.number} of {release} {place} did not come up."
         if current is None or not settings.roll_back:
             why = "There is no earlier revision to put back" if current is None else "Putting back is switched off"
-            self._mark(record.name, FAILED)
+            self._revisions.mark(record.name, FAILED)
             title = f"{title} {why}: its objects stay for a look. Correct the cause and run again."
             return TransactionError(rollout.report(title, [*sections, ("Look further:", [look])]), outcome)
         try:
@@ -1015,8 +815,8 @@ class Transaction:
             title = f"{title} Revision {current.number} was put back, but does not come up either."
             again = [(f"Revision {current.number}: {heading}", lines) for heading, lines in reasons]
             return TransactionError(rollout.report(title, [*sections, *again, ("Look further:", [look])]), outcome)
-        self._mark(record.name, FAILED)
-        self._retire(item for item in ground.history if item is not current)
+        self._revisions.mark(record.name, FAILED)
+        self._revisions.retire(item for item in ground.history if item is not current)
         outcome.rolled_back_to = current.number
         title = f"{title} Revision {current.number} has been put back and serves. Correct the cause and run again."
         return TransactionError(rollout.report(title, sections), outcome)
@@ -1033,36 +833,7 @@ class Transaction:
         self._stay_alone()
         self._prune(plan)
 
-    # -- revisions -----------------------------------------------------------------------------------------------
-
-    def _history(self) -> list[Revision]:
-        """All revisions, oldest first."""
-        path = objects.resource_path("v1", "secrets", self.settings.namespace)
-        selector = f"{objects.RELEASE_LABEL}={self.settings.release},{REVISION_LABEL}"
-        try:
-            found = self.cluster.get(path, {"labelSelector": selector}) or {}
-        except ApiError as error:
-            if error.status == 403:  # `require` says this better
-                return []
-            raise
-        revisions = []
-        for secret in found.get("items", []):
-            metadata = secret["metadata"]
-            labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-            if secret.get("type") != REVISION_TYPE:
-                continue
-            revisions.append(
-                Revision(
-                    number=int(labels[REVISION_LABEL]),
-                    status=str(labels.get(STATUS_LABEL, PENDING)),
-                    checksum=str(annotations.get(CHECKSUM_ANNOTATION, "")),
-                    applied_at=str(annotations.get(TIME_ANNOTATION, "")),
-                    description=str(annotations.get(DESCRIPTION_ANNOTATION, "")),
-                    name=str(metadata["name"]),
-                    packed=_text((secret.get("data") or {}).get("manifests", "")),
-                )
-            )
-        return sorted(revisions, key=lambda revision: revision.number)
+    # -- history -------------------------------------------------------------------------------------------------
 
     def _choose(self, ground: _Ground, number: int | None) -> Revision:
         settings, history = self.settings, ground.history
@@ -1083,72 +854,13 @@ class Transaction:
                 return revision
         raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
 
-    def _write_record(self, number: int, manifests: list[Manifest], description: str) -> Revision:
-        self._stay_alone()
-        settings = self.settings
-        digest = objects.checksum(manifests)
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        name = f"{settings.release}-revision-{number}"
-        packed = objects.pack(manifests)
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": REVISION_TYPE,
-            "metadata": {
-                "name": name,
-                "namespace": settings.namespace,
-                "labels": {
-                    objects.RELEASE_LABEL: settings.release,
-                    REVISION_LABEL: str(number),
-                    STATUS_LABEL: PENDING,
-                },
-                "annotations": {
-                    CHECKSUM_ANNOTATION: digest,
-                    TIME_ANNOTATION: now,
-                    DESCRIPTION_ANNOTATION: description,
-                },
-            },
-            "stringData": {"manifests": packed},
-        }
-        path = objects.resource_path("v1", "secrets", settings.namespace)
-        try:
-            self.cluster.call("POST", path, secret, query={"fieldManager": FIELD_MANAGER})
-        except ApiError as error:
-            if error.status == 409:
-                raise TransactionError(
-                    f"Another run is deploying revision {number} of {settings.release} to namespace "
-                    f"{settings.namespace} right now. Run again when it has ended."
-                ) from None
-            raise
-        return Revision(number, PENDING, digest, now, description, name, packed)
-
-    def _mark(self, name: str, status: str) -> None:
-        path = objects.resource_path("v1", "secrets", self.settings.namespace, name)
-        with contextlib.suppress(ApiError):  # a record is no reason to hide the error that is being told
-            self.cluster.call(
-                "PATCH",
-                path,
-                {"metadata": {"labels": {STATUS_LABEL: status}}},
-                content_type="application/merge-patch+json",
-            )
-
     def _close(self, record: Revision, history: Sequence[Revision]) -> None:
         """The new one counts from now on; those beyond the limit go."""
-        self._mark(record.name, DEPLOYED)
-        self._retire(history)
+        self._revisions.mark(record.name, DEPLOYED)
+        self._revisions.retire(history)
         surplus = len(history) + 1 - self.settings.history_limit
         doomed = history[: max(0, surplus)]
-        in_parallel(
-            lambda item: self._delete(objects.resource_path("v1", "secrets", self.settings.namespace, item.name)),
-            doomed,
-        )
-
-    def _retire(self, revisions: Iterable[Revision]) -> None:
-        """What served before serves no more; what was interrupted has come to nothing."""
-        ends = {DEPLOYED: SUPERSEDED, PENDING: FAILED}
-        in_parallel(
-            lambda item: self._mark(item.name, ends[item.status]), [item for item in revisions if item.status in ends]
-        )
+        in_parallel(lambda item: self._delete(self._revisions.path(item)), doomed)
 
     # -- small questions -----------------------------------------------------------------------------------------
 
@@ -1249,7 +961,7 @@ class Transaction:
         foreign = []
         for api_version, kind in FOREIGN_KINDS:
             plural = objects.KINDS[api_version.rpartition("/")[0], kind][0]
-            for item in self._list(api_version, plural):
+            for item in self._diagnosis.list(api_version, plural):
                 metadata = item["metadata"]
                 if (kind, metadata["name"]) not in names and not metadata.get("ownerReferences"):
                     foreign.append(f"{kind} {metadata['name']}")
@@ -1267,26 +979,6 @@ def resource_of_namespace(name: str) -> str:
     return objects.resource_path("v1", "namespaces", "", name)
 
 
-def describe_service(service: Mapping[str, Any]) -> dict[str, Any]:
-    """Type, addresses outside the cluster, and ports of a live service."""
-    spec = service.get("spec") or {}
-    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-    addresses = [
-        str(item.get("ip") or item.get("hostname")) for item in ingress if item.get("ip") or item.get("hostname")
-    ]
-    numbers = [int(port["port"]) for port in spec.get("ports") or []]
-    return {
-        "url": f"http://{_bracket(addresses[0])}:{numbers[0]}/" if addresses and numbers else "",
-        "type": str(spec.get("type", "ClusterIP")),
-        "cluster_ip": str(spec.get("clusterIP", "")),
-        "addresses": addresses,
-        "ports": [
-            {"name": str(port.get("name", "")), "port": int(port["port"]), "node_port": int(port.get("nodePort") or 0)}
-            for port in spec.get("ports") or []
-        ],
-    }
-
-
 def _adopt(manifest: Manifest, live: Manifest | None, release: str) -> Manifest:
     """What must be taken over from the live object so that applying doesn't undo what others decide."""
     if manifest["kind"] == "Namespace" and (
@@ -1302,24 +994,6 @@ def _adopt(manifest: Manifest, live: Manifest | None, release: str) -> Manifest:
     return manifest
 
 
-def _judge(probe: Probe, status: int, body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
-    start = rollout.clean_line(text)[:160]
-    if status != probe.status:
-        return f"answered {status} where {probe.status} was expected: {start}"
-    if probe.text and probe.text not in text:
-        return f"answered without {probe.text!r} in it: {start}"
-    return ""
-
-
-def _bracket(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
-def _text(encoded: str) -> str:
-    return base64.b64decode(encoded).decode()
-
-
 def _annotation(live: Mapping[str, Any], key: str) -> str:
     return str(((live.get("metadata") or {}).get("annotations") or {}).get(key, ""))
 
@@ -1331,18 +1005,3 @@ def _is_managed(live: Mapping[str, Any]) -> bool:
 
 def _is_terminating(namespace: Mapping[str, Any]) -> bool:
     return bool((namespace.get("metadata") or {}).get("deletionTimestamp"))
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
-
-
-def _selector(workload: Mapping[str, Any]) -> str:
-    labels = (((workload.get("spec") or {}).get("selector") or {}).get("matchLabels")) or {}
-    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-
-
-def _lacks_address(service: Mapping[str, Any]) -> bool:
-    described = describe_service(service)
-    return described["type"] == "LoadBalancer" and not described["addresses"]

@@ -21,6 +21,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     Permission,
     in_parallel,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.kube_diagnosis import last_log_lines
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
 
 #: What a CRD was made from, and by which release.
@@ -42,7 +43,6 @@ CUSTOM = {"Prometheus": ("prometheuses", "prometheus-"), "Alertmanager": ("alert
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 POLL_SECONDS = 0.5
 #: Prometheus answers what it has loaded before it is ready: a first start may be unready for a moment longer.
-LOG_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Seq
         )
     for failure in failures:
         if failure.previous_logs and not logs:
-            logs = _logs(cluster, namespace, failure)
+            logs = last_log_lines(cluster, namespace, failure)
     return rollout.report(
         f"Monitoring in namespace {namespace} {what}.",
         [
@@ -372,19 +372,6 @@ def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Seq
             ("Last log lines:", logs),
         ],
     )
-
-
-def _logs(cluster: Cluster, namespace: str, failure: rollout.Failure) -> list[str]:
-    path = f"{resource_path('v1', 'pods', namespace, failure.pod)}/log"
-    for previous in ("true", "false"):
-        query = {"container": failure.container, "tailLines": str(LOG_LINES), "previous": previous}
-        try:
-            lines = cluster.call("GET", path, query=query).body.decode("utf-8", "replace").splitlines()
-        except (ApiError, AccessError):
-            continue
-        if lines:
-            return lines
-    return []
 
 
 def load_balancer(cluster: Cluster, namespace: str, name: str, port: int) -> str:

@@ -214,9 +214,9 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     connect,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Probe
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
     Outcome,
-    Probe,
     Settings,
     Transaction,
     TransactionError,

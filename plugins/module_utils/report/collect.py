@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
+from ansible_collections.appgate.platform.plugins.module_utils import kube_revisions, monitoring_values
 from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
-from ansible_collections.appgate.platform.plugins.module_utils import kube_transaction as transaction
-from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     ApiError,
     Cluster,
@@ -440,28 +439,28 @@ def _app(reader: Reader, settings: Settings, seen: Seen, report: Report) -> Part
 
 def _revision(reader: Reader, namespace: str, release: str, report: Report) -> tuple[str, str]:
     """The revision that serves, and what is to be said of a later one. The records' content is not read."""
-    selector = f"{RELEASE_LABEL}={release},{transaction.REVISION_LABEL}"
+    selector = f"{RELEASE_LABEL}={release},{kube_revisions.REVISION_LABEL}"
     items, why = reader.items("v1", "secrets", namespace, labels=selector, light=True)
     if why:
         return f"revision not shown: {why}", ""
     history = []
     for item in items:
         labels, notes = item["metadata"].get("labels") or {}, item["metadata"].get("annotations") or {}
-        number = int(labels.get(transaction.REVISION_LABEL) or 0)
-        status = str(labels.get(transaction.STATUS_LABEL) or "")
+        number = int(labels.get(kube_revisions.REVISION_LABEL) or 0)
+        status = str(labels.get(kube_revisions.STATUS_LABEL) or "")
         history.append((number, status))
-        moment = notes.get(transaction.TIME_ANNOTATION)
-        if moment and status != transaction.PENDING:
+        moment = notes.get(kube_revisions.TIME_ANNOTATION)
+        if moment and status != kube_revisions.PENDING:
             applied = datetime.datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
             report.markers.append(
                 Marker(int(applied.timestamp()), f"Revision {number} ({status}), {applied:%H:%M} UTC")
             )
-    serving = max((number for number, status in history if status == transaction.DEPLOYED), default=0)
+    serving = max((number for number, status in history if status == kube_revisions.DEPLOYED), default=0)
     newest, status = max(history, default=(0, ""))
     trouble = ""
-    if newest > serving and status == transaction.FAILED:
+    if newest > serving and status == kube_revisions.FAILED:
         trouble = f"revision {newest} failed and was put back"
-    elif newest > serving and status == transaction.PENDING:
+    elif newest > serving and status == kube_revisions.PENDING:
         trouble = f"revision {newest} is being deployed, or its run was interrupted"
     return f"revision {serving}" if serving else "no revision is deployed", trouble
 

@@ -48,7 +48,7 @@ def lease(namespace: str) -> str:
 
 
 def statuses(transaction: Make) -> list[tuple[int, str]]:
-    return [(item.number, item.status) for item in transaction()._history()]
+    return [(item.number, item.status) for item in transaction()._revisions.read()]
 
 
 def text_of(cluster: Cluster, namespace: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils import kube_transaction
+from ansible_collections.appgate.platform.plugins.module_utils import kube_diagnosis, kube_objects
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
     Cluster,
@@ -17,10 +17,10 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     connect,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Probe
 from ansible_collections.appgate.platform.plugins.module_utils.kube_rollout import Failure
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
     Outcome,
-    Probe,
     Transaction,
     TransactionError,
 )
@@ -55,7 +55,7 @@ def image_of(cluster: Cluster, namespace: str) -> str:
 
 
 def statuses(transaction: Make) -> list[tuple[int, str]]:
-    return [(item.number, item.status) for item in transaction()._history()]
+    return [(item.number, item.status) for item in transaction()._revisions.read()]
 
 
 def test_a_first_deploy_makes_everything_and_a_second_changes_nothing(transaction: Make, manifests: Manifests) -> None:
@@ -195,9 +195,7 @@ def test_a_revision_that_does_not_come_up_is_explained_and_put_back_with_all_its
     assert again.revision == 1
 
 
-def test_a_log_that_the_node_can_not_give_is_asked_for_again(
-    transaction: Make, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_the_node_can_not_give_is_asked_for_again() -> None:
     """While a busy node restarts a container, it answers with this text, and not with an error."""
     not_yet = b"unable to retrieve container logs for containerd://d7c203aa"
     answers = iter([not_yet, not_yet, b"it says why\n"])
@@ -208,10 +206,9 @@ def test_a_log_that_the_node_can_not_give_is_asked_for_again(
         asked.append(query["previous"])
         return Response(200, next(answers))
 
-    demo = transaction()
     failure = Failure("container main of pod demo-1", "ended", True, "demo-1", "main", True)
-    monkeypatch.setattr(demo, "cluster", types.SimpleNamespace(call=call))
-    assert demo._logs(failure) == ["it says why"]
+    node: Any = types.SimpleNamespace(call=call)
+    assert kube_diagnosis.last_log_lines(node, "demo", failure) == ["it says why"]
     assert asked == ["true", "false", "true"]
 
 
@@ -483,13 +480,13 @@ def test_a_user_of_one_namespace_is_enough(
 def test_two_runs_at_once_do_not_mix(transaction: Make, manifests: Manifests, monkeypatch: pytest.MonkeyPatch) -> None:
     transaction().deploy(manifests())
     late = transaction()
-    history = late._history()
+    history = late._revisions.read()
     transaction().deploy(manifests(text="two"))
-    monkeypatch.setattr(late, "_history", lambda: history)
+    monkeypatch.setattr(late._revisions, "read", lambda: history)
     with pytest.raises(TransactionError, match="Another run is deploying revision 2"):
         late.deploy(manifests(text="three"))
 
 
 def test_field_manager_is_stable() -> None:
     # Another name would leave every field of earlier releases with the old one, so that none could be removed.
-    assert kube_transaction.FIELD_MANAGER == "appgate"
+    assert kube_objects.FIELD_MANAGER == "appgate"
