@@ -193,7 +193,8 @@ class Catalog:
 
     def for_rule(self, expr: str, window: str = RULE_WINDOW) -> str:
         """An expression as Prometheus evaluates it in a rule."""
-        names = [re.escape(name) for name in namespaces(self.parameters)]
+        # DNS labels: nothing in them means more than itself.
+        names = namespaces(self.parameters)
         own = f'namespace="{names[0]}"' if len(names) == 1 else f'namespace=~"{"|".join(names)}"'
         return self._resolve(expr, window, {"app": own, "namespace": "", "cluster": ""})
 

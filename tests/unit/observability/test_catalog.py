@@ -120,6 +120,12 @@ def test_parameters_change_the_rules() -> None:
     one = with_parameters(catalog, {**given, "app_namespaces": ["one"]})
     assert 'namespace="one"' in one.for_rule("up{${app}}")
     assert 'namespace=~"$namespace"' in one.for_dashboard("up{${app}}")
+    # PromQL knows no escaped hyphen in a string.
+    hyphens = with_parameters(catalog, {**given, "app_namespaces": ["one-shop", "two-shops"]})
+    assert 'namespace=~"one-shop|two-shops"' in hyphens.for_rule("up{${app}}")
+    assert 'namespace="one-shop"' in with_parameters(catalog, {**given, "app_namespaces": ["one-shop"]}).for_rule(
+        "up{${app}}"
+    )
     assert (
         one.for_dashboard("rate(x{${node}}[${window}])")
         == 'rate(x{job="node-exporter", cluster=~"$cluster"}[$__rate_interval])'
