@@ -16,6 +16,7 @@ from pathlib import Path
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, write_index
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
     ImageError,
+    forget_old,
     fresh_directory,
     locked,
     machine,
@@ -26,6 +27,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
 
 LOCK_SECONDS = 900.0
+#: Wheels and packages of as many checkouts stay in the cache.
+KEPT = 3
 #: What a machine needs before the first playbook runs there.
 FIRST = {"git": ["git"], "make": ["make"], "python3": ["python3"], "python3-venv": []}
 
@@ -61,6 +64,7 @@ def wheels(lock: Path, cache: Path, timeout_seconds: float) -> Path:
                     f"{error}\nThe packages of {lock} come from PyPI or the index that pip is told (PIP_INDEX_URL): see that this "
                     "machine reaches it, and run again."
                 ) from None
+        forget_old(target.parent, target, KEPT)
     return target
 
 
@@ -125,6 +129,7 @@ def packages(wanted: Mapping[str, list[str]], release: str, cache: Path, options
                 except ImageError as second:
                     raise _unavailable(second) from None
             write_index(staged, _fields)
+        forget_old(target.parent, target, KEPT)
     return target
 
 
@@ -204,6 +209,9 @@ def checkout(root: Path, cache: Path) -> tuple[Path | None, str, bool]:
                 branch = git("branch", "--show-current")
                 git("bundle", "create", "--quiet", str(temporary), "HEAD", *([branch] if branch else []))
                 temporary.replace(target)
+                for old in target.parent.glob("appgate-*.gitbundle"):
+                    if old != target:
+                        old.unlink()
     except (OSError, subprocess.SubprocessError):
         # An installed collection, or no git: a checkout comes some other way then.
         return None, "unknown", False

@@ -43,6 +43,7 @@ def test_the_last_commit_can_be_cloned(project: Path, tmp_path: Path) -> None:
     other, _, changed = sources.checkout(project, cache)
     assert other != carried
     assert not changed
+    assert not carried.exists()
 
 
 def test_what_is_no_whole_checkout_is_left_out(project: Path, tmp_path: Path) -> None:
