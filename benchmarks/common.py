@@ -384,16 +384,22 @@ def measure(
     done = 0
     with tempfile.TemporaryDirectory(prefix="appgate-bench-") as folder:
         bench = make(Path(folder), chosen)
+        failure = ""
         try:
             bench.prepare()
-            for number in range(1, chosen.runs + 1):
-                if (time.monotonic() - began) / 60 > chosen.minutes:
-                    print(f"Stopped before round {number}: --minutes is {chosen.minutes:g}")
-                    break
-                bench.round_name = f"{number}/{chosen.runs}"
-                bench.round()
-                done = number
-            bench.finish()
+            try:
+                for number in range(1, chosen.runs + 1):
+                    if (time.monotonic() - began) / 60 > chosen.minutes:
+                        print(f"Stopped before round {number}: --minutes is {chosen.minutes:g}")
+                        break
+                    bench.round_name = f"{number}/{chosen.runs}"
+                    bench.round()
+                    done = number
+                bench.finish()
+            except BenchmarkError as error:
+                # What was measured until then is worth keeping.
+                failure = str(error)
+                print(failure, file=sys.stderr)
             stated = bench.versions()
         except BenchmarkError as error:
             print(error, file=sys.stderr)
@@ -416,10 +422,11 @@ def measure(
         "",
         f"- Machine: {machine()}; load {load_before:.1f} before, {os.getloadavg()[0]:.1f} after.{busy}",
         f"- Versions: {stated}.",
+        *(["- Not complete: a step failed, and this is what was measured until then."] if failure else []),
         "",
         *bench.report(),
     ]
     print("\n" + "\n".join(section))
     if not chosen.no_write and set(chosen.groups) == set(groups):
         write(name, section, plot(bench.works, bench.seconds))
-    return 0
+    return 1 if failure else 0

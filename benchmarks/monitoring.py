@@ -44,7 +44,7 @@ MARK = "appgate.example/scraped"
 NUMBERS = {"pairs": (8, "so many segments of load with scraping, and as many without")}
 SEGMENT_SECONDS = 10
 RATE = 200
-SWITCH_TIMEOUT_SECONDS = 60
+SWITCH_TIMEOUT_SECONDS = 150
 
 WORKS = (
     Work("role-first", "install", "Role: install from nothing, all ready", "`playbooks/monitoring.yml`"),
@@ -149,7 +149,7 @@ class Monitoring(Bench):
 
     def _play_unchanged(self, *arguments: str) -> None:
         output = self.play(*arguments)
-        if not re.search(r": ok=\d+ +changed=0 ", output):
+        if not re.search(rf"^{self.cluster} +: ok=\d+ +changed=0 ", output, re.MULTILINE):
             raise BenchmarkError(f"{' '.join(arguments)} was to change nothing, but did:\n{output[-3000:]}")
 
     def _upgrade(self, values: Path) -> None:
@@ -188,6 +188,8 @@ class Monitoring(Bench):
             "observability_app_selector": {MARK: "yes"},
         }
         self.play("playbooks/observability.yml", "-e", json.dumps(settings))
+        # Else the kubelet brings the new configuration at its next round, up to a minute later.
+        self.kubectl("-n", MONITORING, "annotate", "pods", "--all", "--overwrite", f"{MARK}={time.time():.0f}")
         # Caches and connections are warm from here on.
         self._load()
         self.scraping.run(self.pairs, self._switch, self._load)
@@ -221,7 +223,7 @@ class Monitoring(Bench):
         targets = self.folder / "targets"
         targets.write_text(f"GET {self.page_url()}\n", encoding="utf-8")
         self.run(
-            *(vegeta, "attack", f"-rate={RATE}", f"-duration={SEGMENT_SECONDS}s", "-workers=4", "-max-workers=64"),
+            *(vegeta, "attack", f"-rate={RATE}", f"-duration={SEGMENT_SECONDS}s", "-workers=4", "-max-workers=256"),
             *(f"-targets={targets}", f"-output={found}"),
         )
         encoded = subprocess.run(
