@@ -19,13 +19,9 @@ sys.path.insert(0, str(ROOT / "app"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side (`make test`): a folder's tests stay together, and the longest begin."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(ROOT))))
-    items.sort(key=lambda item: item.path.name != "test_molecule.py")
+    """Have the longest begin: where files run side by side (`make test`), they are handed out in this order."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_molecule"))
 
 
 @pytest.fixture(scope="session")
