@@ -190,8 +190,9 @@ def kubeadm_init(cluster: Cluster, node: Node, *, token: str, cgroup_v1: bool) -
         },
         "apiServer": {"extraArgs": args(profiling="false")},
         # Why bind-address: on 127.0.0.1, kubeadm's default, nobody can scrape them.
-        "controllerManager": {"extraArgs": args(bind_address=node.address, profiling="false")},
-        "scheduler": {"extraArgs": args(bind_address=node.address, profiling="false")},
+        # Why no election: there is one control plane. On a starved machine they would lose it, to nobody, and end.
+        "controllerManager": {"extraArgs": args(bind_address=node.address, profiling="false", leader_elect="false")},
+        "scheduler": {"extraArgs": args(bind_address=node.address, profiling="false", leader_elect="false")},
         "etcd": {
             "local": {
                 "extraArgs": [

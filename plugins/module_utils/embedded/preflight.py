@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec import Cluster
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError, run
 
+# How many inotify instances the daemons of a node have open; counted on a control plane: 26.
+INOTIFY_INSTANCES_OF_A_NODE = 32
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 # Kernel features are tried, in a network namespace that goes when the command ends: a module that is
 # merely not loaded yet counts as there.
@@ -43,6 +46,7 @@ def problems(
         lambda: _memory(proc / "meminfo", min_free_memory_mib),
         lambda: _disk(cluster.state_dir, min_free_disk_mib),
         lambda: _controllers(proc / "cgroups"),
+        lambda: inotify_problem(INOTIFY_INSTANCES_OF_A_NODE * len(cluster.nodes)),
         lambda: _addresses(cluster),
     ]
     for check in checks:
@@ -128,6 +132,30 @@ def _controllers(cgroups: Path) -> str | None:
     return (
         f"The kernel's cgroup controllers {', '.join(missing)} are not enabled. "
         f"Boot with cgroup_enable={','.join(missing)}."
+    )
+
+
+def inotify_problem(wanted: int) -> str | None:
+    """Why the nodes' daemons could not watch files: a user may do so a few times only, and clusters share that number.
+
+    Tried, because the kernel tells the limit, but not how much of it is used.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened: list[int] = []
+    try:
+        while len(opened) < wanted:
+            descriptor = libc.inotify_init1(os.O_CLOEXEC)
+            if descriptor < 0:
+                break
+            opened.append(descriptor)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    if len(opened) == wanted:
+        return None
+    return (
+        f"Only {len(opened)} more inotify instances can be opened, and the cluster takes up to {wanted}: its kube-proxy would "
+        "end with 'too many open files'. Allow more (sysctl -w fs.inotify.max_user_instances=1024), or remove another cluster."
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,20 @@ def test_too_little_memory_is_refused_with_its_numbers(tmp_path: Path) -> None:
     found = preflight.problems(cluster(), min_free_memory_mib=1500, min_free_disk_mib=1, proc=tmp_path)
     assert any("Only 500 MiB of memory are free; cluster_min_free_memory_mib asks for 1500" in text for text in found)
     assert any("cgroup controllers memory are not enabled" in text for text in found)
+
+
+def test_too_few_inotify_instances_are_refused_with_their_number() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # This process alone may open no more than ten; using up what the user has would disturb others.
+    few = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 10
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        problem = preflight.inotify_problem(few)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert problem
+    assert re.match(rf"Only \d+ more inotify instances can be opened, and the cluster takes up to {few}:", problem)
+    assert preflight.inotify_problem(1) is None
 
 
 @pytest.mark.parametrize(
