@@ -46,7 +46,7 @@ def test_two_hosts_with_one_cluster_name_are_refused(run: Any) -> None:
     }
     done = run("playbooks/cluster.yml", {"embedded": {"hosts": hosts}, "existing": {"hosts": {}}})
     assert done.returncode != 0
-    assert "host two has the same name or block" in words(done)
+    assert "the same name or block is that of host two" in words(done)
     assert not Path("/var/lib/appgate/clusters/twin").exists()
 
 

@@ -136,7 +136,8 @@ def test_counters_survive_the_death_of_workers(start: Callable[..., Server]) -> 
             now = server.sample(HELLO)
             assert now >= seen, "a counter went backwards"
             seen = now
-        assert seen == asked
+        # A request is counted after its answer has been sent.
+        wait_for(lambda expected=asked: server.sample(HELLO) == expected)
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
         wait_for(functools.partial(replaced, server, victim))
