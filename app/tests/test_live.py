@@ -126,6 +126,10 @@ def replaced(server: Server, victim: int) -> bool:
     return victim not in workers and len(workers) == 3
 
 
+def counted(server: Server, requests: float) -> bool:
+    return server.sample(HELLO) == requests
+
+
 def test_counters_survive_the_death_of_workers(start: Callable[..., Server]) -> None:
     server = start()
     asked = seen = 0.0
@@ -137,7 +141,7 @@ def test_counters_survive_the_death_of_workers(start: Callable[..., Server]) -> 
             assert now >= seen, "a counter went backwards"
             seen = now
         # A request is counted after its answer has been sent.
-        wait_for(lambda expected=asked: server.sample(HELLO) == expected)
+        wait_for(functools.partial(counted, server, asked))
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
         wait_for(functools.partial(replaced, server, victim))
