@@ -16,6 +16,9 @@ import contextlib
 import urllib.parse
 
 PATIENCE_SECONDS = 40.0
+#: As long as HAProxy lets a request stand in its queue. Who came at the same time would be turned away at the same
+#: time, and leave the queue empty for a moment.
+SPREAD_SECONDS = 5.0
 
 
 async def visit(url: str, times: int) -> None:
@@ -47,8 +50,9 @@ async def upload(url: str) -> None:
         writer.close()
 
 
-async def person(manner: str, url: str, pause_seconds: float) -> None:
-    """One who doesn't give up."""
+async def person(manner: str, url: str, pause_seconds: float, late_seconds: float) -> None:
+    """One who comes late and doesn't give up."""
+    await asyncio.sleep(late_seconds)
     while True:
         # One who is hung up on comes back; what was answered is counted by others.
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, StopIteration):
@@ -68,7 +72,11 @@ async def main() -> None:
     parser.add_argument("urls", nargs="+")
     given = parser.parse_args()
     await asyncio.gather(
-        *(person(given.manner, url, given.pause_seconds) for url in given.urls for _ in range(given.people))
+        *(
+            person(given.manner, url, given.pause_seconds, SPREAD_SECONDS * number / given.people)
+            for url in given.urls
+            for number in range(given.people)
+        )
     )
 
 
