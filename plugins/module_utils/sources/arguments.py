@@ -24,6 +24,7 @@ PUBLIC: dict[str, dict[str, Any]] = {
     "verify": {"type": "bool", "default": False},
     "prune": {"type": "bool", "default": False},
     "keep_build_cache": {"type": "bool", "default": True},
+    "pages_enabled": {"type": "bool", "default": True},
     "progress_seconds": {"type": "float", "default": 15.0},
 }
 # Filled in by the action plugin, which reads catalog and go.mod files on the controller.

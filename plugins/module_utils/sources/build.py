@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from typing import IO
 
 from .cache import Cache
@@ -19,6 +20,8 @@ from .progress import Progress
 from .toolchain import Go
 
 LINES_SHOWN = 20
+#: Where beside go.mod a module lies that is not taken from Go's cache.
+MODULE = "module"
 _PR_SET_PDEATHSIG = 1
 # With -v the compiler names each package that it has compiled, one a line.
 _PACKAGE = re.compile(r"^[\w.!~/@+-]+$")
@@ -45,55 +48,77 @@ def environment(cache: Cache, arch: str) -> dict[str, str]:
 
 
 def build(cache: Cache, part: Part, go: Go, arch: str, staged: str, progress: Progress) -> None:
-    """Compile a part into the staging directory's 'bin'."""
+    """Compile a part into the staging directory's 'bin'; one with pages from the module that has them already."""
     source = cache.make_directory(os.path.join(staged, "src"))
     out = cache.make_directory(os.path.join(staged, "bin"))
-    for name, text in (("go.mod", part.go_mod), ("go.sum", part.go_sum)):
+    go_mod = part.go_mod
+    command = [go.path, "build", "-v", "-trimpath", "-ldflags", part.ldflags, "-o", out + "/"]
+    if part.pages is not None:
+        # Go lets nobody add files to a module of its cache.
+        go_mod += f"\nreplace {part.module} => ./{MODULE}\n"
+        command += ["-tags", part.pages.tag]
+    for name, text in (("go.mod", go_mod), ("go.sum", part.go_sum)):
         with open(os.path.join(source, name), "w", encoding="utf-8") as handle:
             handle.write(text)
-    log_path = os.path.join(cache.make_directory(cache.logs), f"{part.name}-{part.version}.log")
-    command = [go.path, "build", "-v", "-trimpath", "-ldflags", part.ldflags, "-o", out + "/"]
-    with open(log_path, "w", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(command)} tool\n")
-        log.flush()
-        with subprocess.Popen(
-            [*command, "tool"],
-            cwd=source,
-            env=environment(cache, arch),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            preexec_fn=_die_with_parent if threading.active_count() == 1 else None,
-        ) as process:
-            try:
-                assert process.stdout is not None
-                kept = _follow(process.stdout, log, progress)
-            except BaseException:
-                process.terminate()
-                raise
-    if process.returncode != 0:
-        raise _explain(part, cache, process.returncode, kept, log_path)
-    _rename(part, out, log_path)
-
-
-def _follow(output: IO[str], log: IO[str], progress: Progress) -> list[str]:
-    """Write the compiler's output down; keep the last lines that say more than a name."""
-    kept: list[str] = []
     packages = 0
-    for line in output:
-        log.write(line)
-        log.flush()
-        text = line.rstrip()
+
+    def seen(text: str) -> bool:
+        nonlocal packages
         if text.startswith("go: downloading "):
             progress.note("fetching " + " ".join(text.split()[2:]))
         elif _PACKAGE.match(text):
             packages += 1
             progress.note(f"{packages} packages compiled")
-        elif text:
-            kept = [*kept[-(LINES_SHOWN - 1) :], text]
-    return kept
+        else:
+            return False
+        return True
+
+    with open_log(cache, part, "a" if part.pages else "w") as log:
+        code, kept = run([*command, "tool"], source, environment(cache, arch), log, seen)
+    if code != 0:
+        raise _explain(part, cache, code, kept, log.name)
+    _rename(part, out, log.name)
+
+
+def open_log(cache: Cache, part: Part, mode: str) -> IO[str]:
+    """Open the file that a part's build is written down in."""
+    name = f"{part.name}-{part.version}.log"
+    return open(os.path.join(cache.make_directory(cache.logs), name), mode, encoding="utf-8")
+
+
+def run(
+    command: list[str], directory: str, variables: dict[str, str], log: IO[str], seen: Callable[[str], bool]
+) -> tuple[int, list[str]]:
+    """Run a builder; write what it says down.
+
+    Returns its code, and of the last lines those that `seen` does not take for mere signs of life.
+    """
+    log.write(f"$ {' '.join(command)}\n")
+    log.flush()
+    kept: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=directory,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=_die_with_parent if threading.active_count() == 1 else None,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                text = line.rstrip()
+                if text and not seen(text):
+                    kept = [*kept[-(LINES_SHOWN - 1) :], text]
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, kept
 
 
 def _explain(part: Part, cache: Cache, code: int, kept: list[str], log_path: str) -> SourceError:

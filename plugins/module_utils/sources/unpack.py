@@ -22,14 +22,11 @@ from .progress import Progress
 PROXY = "https://proxy.golang.org"
 
 
-def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: str, progress: Progress) -> None:
-    """Put the wanted files of the module into the staging directory's 'files'.
+def module_zip(cache: Cache, part: Part, publisher: Publisher, progress: Progress) -> str:
+    """Return the path of the module's zip, out of Go's cache or from the module proxy.
 
-    The zip is checked against go.sum, so these files are pinned whichever way they come.
+    It is checked against go.sum, so what is in it is pinned whichever way it comes.
     """
-    target = cache.make_directory(os.path.join(staged, "files"))
-    if not part.files:
-        return
     expected = gomod.zip_checksum(part.go_sum, part.module, part.version)
     escaped = gomod.escape_path(part.module)
     path = os.path.join(cache.go, "mod", "cache", "download", escaped, "@v", f"{part.version}.zip")
@@ -37,7 +34,7 @@ def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: st
     if not os.path.exists(path):
         path = os.path.join(cache.make_directory(cache.downloads), partial_name(url))
         if not os.path.exists(path):
-            progress.say("fetching its manifests")
+            progress.say("fetching its source")
             # A mirror of releases is no module proxy: that one is set by GOPROXY, as for Go itself.
             direct = dataclasses.replace(publisher, mirror="")
             download(direct, url, path, lambda done, total: None)
@@ -51,6 +48,15 @@ def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: st
             f"Checksum mismatch: {url} has {got}, but go.sum says {expected}. The download is"
             " removed. Run again; if it stays, do not use that module proxy before you know why."
         )
+    return path
+
+
+def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: str, progress: Progress) -> None:
+    """Put the wanted files of the module into the staging directory's 'files'."""
+    target = cache.make_directory(os.path.join(staged, "files"))
+    if not part.files:
+        return
+    path = module_zip(cache, part, publisher, progress)
     prefix = f"{part.module}@{part.version}/"
     found: set[str] = set()
     with zipfile.ZipFile(path) as archive:
@@ -64,6 +70,14 @@ def take_module_files(cache: Cache, part: Part, publisher: Publisher, staged: st
     missing = [pattern for pattern in part.files if pattern not in found]
     if missing:
         raise SourceError(f"{part.name} {part.version} has no file {missing[0]}: correct 'files' in the catalog.")
+
+
+def unpack_module(path: str, part: Part, target: str) -> None:
+    """Unpack a module's zip, which has been checked, so that the target is the module's directory."""
+    unpacked = target + ".zip"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(unpacked)  # noqa: S202 - go.sum has its checksum, and zipfile leaves no target
+    os.rename(os.path.join(unpacked, f"{part.module}@{part.version}"), target)
 
 
 def _proxy() -> str:

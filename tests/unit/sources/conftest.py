@@ -4,6 +4,6 @@
 
 from __future__ import annotations
 
-from .support import publisher, taker
+from .support import go_caches, publisher, taker
 
-__all__ = ["publisher", "taker"]
+__all__ = ["go_caches", "publisher", "taker"]

@@ -8,6 +8,9 @@ import dataclasses
 import hashlib
 import http.server
 import io
+import os
+import shutil
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +21,19 @@ import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog import Binary, Part, Upstream
 from ansible_collections.appgate.platform.plugins.module_utils.sources.core import Options, Taker
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Progress
+
+GO = shutil.which("go")
+needs_go = pytest.mark.skipif(GO is None, reason="no Go on PATH; the scenarios on a bare machine install it")
+
+
+@pytest.fixture(scope="session")
+def go_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Go's caches. What this machine has compiled of the standard library before is not compiled again."""
+    folder = tmp_path_factory.mktemp("go")
+    known = subprocess.run([str(GO), "env", "GOCACHE"], capture_output=True, text=True, check=False).stdout.strip()
+    if Path(known).is_dir() and os.access(known, os.W_OK):
+        (folder / "build").symlink_to(known)
+    return folder
 
 
 @dataclasses.dataclass

