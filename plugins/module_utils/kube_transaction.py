@@ -11,11 +11,10 @@ Whoever changes something holds the release's Lease meanwhile. What was planned 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
@@ -30,6 +29,14 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_diagnosis import Diagnosis
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import FIELD_MANAGER, Manifest, ObjectId
+from ansible_collections.appgate.platform.plugins.module_utils.kube_plan import (
+    Change,
+    Outcome,
+    Plan,
+    Planner,
+    TransactionError,
+    annotation,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Outside, Probe, lacks_address
 from ansible_collections.appgate.platform.plugins.module_utils.kube_revisions import (
     DEPLOYED,
@@ -44,10 +51,6 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_revisions im
 if TYPE_CHECKING:
     from ansible_collections.appgate.platform.plugins.module_utils.kube_lease import Lease
 
-APPLY = "application/apply-patch+yaml"
-
-#: Never removed because a later version no longer lists them: too much would go with them.
-NEVER_PRUNED = ("Namespace", "CustomResourceDefinition", "PersistentVolumeClaim")
 #: Whose presence, made by somebody else, keeps a namespace from being removed.
 FOREIGN_KINDS = (
     ("apps/v1", "Deployment"),
@@ -61,14 +64,6 @@ FOREIGN_KINDS = (
 _POD_OWNERS = ("deployments", "statefulsets", "daemonsets", "jobs")
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
-
-
-class TransactionError(Exception):
-    """The deploy did not happen, or was put back; the text explains it to a person."""
-
-    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
-        super().__init__(message)
-        self.outcome = outcome
 
 
 class _NamespaceGoneError(TransactionError):
@@ -101,26 +96,6 @@ class Settings:
     on_progress: Callable[[str], None] = lambda text: None
     #: Called when another run has to end first, with that sentence.
     on_lock_wait: Callable[[str], None] = lambda text: None
-
-
-@dataclass(frozen=True)
-class Change:
-    """What happens to one object."""
-
-    identity: ObjectId
-    action: str
-    before: Manifest
-    after: Manifest
-    base_name: str
-
-    def summary(self) -> dict[str, str]:
-        """For a result."""
-        return {
-            "action": self.action,
-            "kind": self.identity.kind,
-            "namespace": self.identity.namespace,
-            "name": self.identity.name,
-        }
 
 
 @dataclass(frozen=True)
@@ -157,78 +132,6 @@ class _Ground:
         }
 
 
-@dataclass
-class Outcome:
-    """What came of a run."""
-
-    changed: bool = False
-    changes: list[Change] = field(default_factory=list)
-    revision: int = 0
-    previous_revision: int = 0
-    rolled_back_to: int = 0
-    server_version: str = ""
-    network_policy_engine: str | None = None
-    services: dict[str, dict[str, Any]] = field(default_factory=dict)
-    probes: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    revisions: list[dict[str, Any]] = field(default_factory=list)
-
-    def diff(self) -> list[dict[str, str]]:
-        """For `--diff`: an object of which only the hash in the name differs is one object."""
-        removed = {
-            (change.identity.kind, change.base_name): change for change in self.changes if change.action == "delete"
-        }
-        created = {(change.identity.kind, change.base_name) for change in self.changes if change.action == "create"}
-        diffs = []
-        for change in self.changes:
-            key = (change.identity.kind, change.base_name)
-            before, header = change.before, str(change.identity)
-            if change.action == "create" and key in removed:
-                before, header = removed[key].before, str(removed[key].identity)
-            elif change.action == "delete" and key in created:
-                continue
-            hidden_before, hidden_after = objects.hide_secrets(before, change.after)
-            diffs.append(
-                {
-                    "before_header": header,
-                    "after_header": str(change.identity),
-                    "before": objects.as_yaml(hidden_before),
-                    "after": objects.as_yaml(hidden_after),
-                }
-            )
-        return diffs
-
-
-@dataclass
-class _Planned:
-    """One wanted object next to the live one."""
-
-    identity: ObjectId
-    path: str
-    effective: Manifest
-    live: Manifest | None
-    change: Change | None
-    refusal: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass
-class _Plan:
-    planned: list[_Planned]
-    pruned: list[tuple[ObjectId, str, Manifest]]
-    #: Whether the current revision already says what is wanted.
-    settled: bool = False
-
-    def changes(self) -> list[Change]:
-        found = [item.change for item in self.planned if item.change]
-        for identity, _path, live in self.pruned:
-            found.append(Change(identity, "delete", objects.essence(live), {}, objects.base_name(live)))
-        return found
-
-    def live(self) -> dict[ObjectId, Manifest]:
-        return {item.identity: item.live for item in self.planned if item.live is not None}
-
-
 @dataclass(frozen=True)
 class _Removal:
     """What is to be removed: paths, and what becomes of the namespace."""
@@ -245,8 +148,7 @@ class Transaction:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.cluster = cluster
         self.settings = settings
-        self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
-        self._groups: set[str] = set()
+        self._planner = Planner(cluster, settings.release, settings.namespace)
         self._lease: Lease | None = None
         self._notes: list[str] = []
         self._revisions = Revisions(cluster, settings.namespace, settings.release)
@@ -258,7 +160,7 @@ class Transaction:
     def deploy(self, manifests: Sequence[Any]) -> Outcome:
         """Bring the cluster to these manifests, or leave it as it was."""
         outcome = Outcome(server_version=self.cluster.version())
-        wanted = self._own(manifests)
+        wanted = self._planner.own(manifests)
         ground = self._look(self._permissions(wanted), outcome)
         return self._run(wanted, ground, outcome, self.settings.description)
 
@@ -299,14 +201,14 @@ class Transaction:
     def _plan_removal(self, namespace: Manifest, outcome: Outcome, *, remove_namespace: bool) -> _Removal:
         settings = self.settings
         history = self._revisions.read()
-        targets = self._owned(history)
+        targets = self._planner.owned(history)
         outcome.changes = [
             Change(identity, "delete", objects.essence(live), {}, objects.base_name(live))
             for identity, _path, live in targets
             # The lease of this run goes with its end. One that a dead run left is an object like any other.
             if not self._lease or identity.kind != "Lease" or self._lease.took_over
         ]
-        made_it = _annotation(namespace, objects.CREATED_BY_ANNOTATION) == settings.release
+        made_it = annotation(namespace, objects.CREATED_BY_ANNOTATION) == settings.release
         owns_fields = _is_managed(namespace)
         outcome.warnings = [*self._notes]
         if remove_namespace and made_it:
@@ -375,11 +277,11 @@ class Transaction:
             plan = self._study(wanted, again, outcome, made)
             return self._carry_out(wanted, again, plan, outcome, description)
 
-    def _study(self, wanted: list[Manifest], ground: _Ground, outcome: Outcome, made: Sequence[Change] = ()) -> _Plan:
+    def _study(self, wanted: list[Manifest], ground: _Ground, outcome: Outcome, made: Sequence[Change] = ()) -> Plan:
         """Compare what is wanted with what there is, and say what is to be done."""
         current = ground.current
-        plan = self._plan(wanted, ground.made(), ground.namespace is not None)
-        self._refuse(plan, made)
+        plan = self._planner.compare(wanted, ground.made(), ground.namespace is not None)
+        self._planner.refuse(plan, made)
         plan.settled = current is not None and current.checksum == objects.checksum(wanted) and not ground.in_doubt()
         outcome.changes = [*made, *plan.changes()]
         outcome.warnings = [*self._notes, *sorted({text for item in plan.planned for text in item.warnings})]
@@ -390,7 +292,7 @@ class Transaction:
         return plan
 
     def _carry_out(
-        self, wanted: list[Manifest], ground: _Ground, plan: _Plan, outcome: Outcome, description: str
+        self, wanted: list[Manifest], ground: _Ground, plan: Plan, outcome: Outcome, description: str
     ) -> Outcome:
         record: Revision | None = None
         try:
@@ -473,8 +375,8 @@ class Transaction:
             namespace: Future[Manifest | None] = pool.submit(self._namespace)
             history: Future[list[Revision]] = pool.submit(self._revisions.read)
             self.cluster.require([*permissions, *self._record_permissions()])
-            self._groups = groups.result()
-            outcome.network_policy_engine = policy_engine(self._groups)
+            self._planner.groups = groups.result()
+            outcome.network_policy_engine = policy_engine(self._planner.groups)
             found = namespace.result()
             if found is not None and _is_terminating(found):
                 self._sit_out(found)
@@ -509,7 +411,7 @@ class Transaction:
             return
         lacking: dict[str, set[str]] = {}
         for manifest in wanted:
-            if self._is_unknown(manifest):
+            if self._planner.is_unknown(manifest):
                 lacking.setdefault(str(manifest["apiVersion"]), set()).add(str(manifest["kind"]))
         if lacking:
             kinds = "; ".join(f"{', '.join(sorted(found))} of {version}" for version, found in sorted(lacking.items()))
@@ -523,168 +425,23 @@ class Transaction:
                 "to make it. Make it first, or name another one; nothing was changed."
             )
 
-    def _is_unknown(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether the cluster lacks the API group of an object."""
-        group = str(manifest["apiVersion"]).rpartition("/")[0]
-        # The groups of Kubernetes itself are always there, and apps and batch have no dot.
-        return "." in group and not group.endswith(".k8s.io") and group not in self._groups
-
-    # -- plan ----------------------------------------------------------------------------------------------------
-
-    def _own(self, manifests: Sequence[Any]) -> list[Manifest]:
-        try:
-            checked = objects.check_manifests(manifests, self.settings.namespace)
-        except objects.ManifestError as error:
-            raise TransactionError(f"Refused before anything was changed: {error}.") from None
-        own = []
-        for manifest in checked:
-            _plural, namespaced = self._resource(manifest)
-            if namespaced:
-                manifest["metadata"].setdefault("namespace", self.settings.namespace)
-            own.append(objects.with_release(manifest, self.settings.release))
-        return own
-
-    def _resource(self, manifest: Mapping[str, Any]) -> tuple[str, bool]:
-        """The plural of a kind, from the table or from the cluster."""
-        api_version, kind = str(manifest["apiVersion"]), str(manifest["kind"])
-        group = api_version.rpartition("/")[0]
-        known = objects.KINDS.get((group, kind)) or self._resources.get((api_version, kind))
-        if known:
-            return known
-        root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-        for resource in (self.cluster.get(root) or {}).get("resources") or []:
-            if "/" not in resource["name"]:
-                self._resources[api_version, resource["kind"]] = (resource["name"], bool(resource["namespaced"]))
-        if (api_version, kind) not in self._resources:
-            raise TransactionError(
-                f"The cluster of context {self.cluster.entry.context!r} has no kind {kind} in {api_version} "
-                f"(wanted by {kind} {manifest['metadata']['name']}). Install what defines it first; nothing was changed."
-            )
-        return self._resources[api_version, kind]
-
-    def _path(self, identity: ObjectId) -> str:
-        manifest = {"apiVersion": identity.api_version, "kind": identity.kind, "metadata": {"name": identity.name}}
-        plural, _namespaced = self._resource(manifest)
-        return objects.resource_path(identity.api_version, plural, identity.namespace, identity.name)
-
-    def _plan(self, wanted: list[Manifest], candidates: set[ObjectId], namespace_exists: bool) -> _Plan:
-        identities = {objects.object_id(manifest) for manifest in wanted}
-        leftovers = sorted(item for item in candidates - identities if item.kind not in NEVER_PRUNED)
-
-        def look(item: Manifest | ObjectId) -> _Planned | tuple[ObjectId, str, Manifest] | None:
-            if isinstance(item, ObjectId):
-                return self._owned_object(item) if namespace_exists else None
-            return self._dry_run(item, namespace_exists)
-
-        planned: list[_Planned] = []
-        pruned: list[tuple[ObjectId, str, Manifest]] = []
-        for found in in_parallel(look, [*wanted, *leftovers]):
-            if isinstance(found, _Planned):
-                planned.append(found)
-            elif found:
-                pruned.append(found)
-        return _Plan(planned, pruned)
-
-    def _dry_run(self, manifest: Manifest, namespace_exists: bool) -> _Planned:
-        identity = objects.object_id(manifest)
-        path = self._path(identity)
-        if self._is_unknown(manifest):  # in check mode only: `_require_ground` has refused it otherwise
-            change = Change(identity, "create", {}, objects.essence(manifest), objects.base_name(manifest))
-            warning = f"{identity.kind} could not be validated: the cluster does not know {identity.api_version} yet"
-            return _Planned(identity, path, manifest, None, change, warnings=(warning,))
-        if identity.namespace and not namespace_exists:
-            return self._dry_run_without_namespace(manifest, identity, path)
-        live = self.cluster.get(path)
-        effective = _adopt(manifest, live, self.settings.release)
-        planned = _Planned(identity, path, effective, live, None)
-        try:
-            answer = self._patch(path, effective, dry_run=True)
-        except ApiError as error:
-            missing = error.status == 404 and not error.details
-            planned.refusal = (
-                f"the cluster does not know this kind of {identity.api_version}" if missing else error.message
-            )
-            return planned
-        planned.warnings = answer.warnings
-        before, after = objects.essence(live), objects.essence(answer.json())
-        if before != after:
-            action = "update" if live else "create"
-            planned.change = Change(identity, action, before, after, objects.base_name(after))
-        return planned
-
-    def _dry_run_without_namespace(self, manifest: Manifest, identity: ObjectId, path: str) -> _Planned:
-        """Where the namespace is still to be made, the server validates against the one that always exists."""
-        planned = _Planned(
-            identity,
-            path,
-            manifest,
-            None,
-            Change(identity, "create", {}, objects.essence(manifest), objects.base_name(manifest)),
-        )
-        elsewhere = {**manifest, "metadata": {**manifest["metadata"], "namespace": "default"}}
-        plural, _namespaced = self._resource(manifest)
-        try:
-            answer = self.cluster.call(
-                "POST",
-                objects.resource_path(identity.api_version, plural, "default"),
-                elsewhere,
-                query={"dryRun": "All", "fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"},
-            )
-            planned.warnings = answer.warnings
-        except ApiError as error:
-            if error.status in (400, 422):
-                planned.refusal = error.message
-            elif error.status != 409:  # an object of that name is there already: its manifest was fine
-                planned.warnings = (f"{identity} could not be validated before its namespace exists: {error.message}",)
-        return planned
-
-    def _patch(self, path: str, manifest: Manifest, *, dry_run: bool = False) -> Any:
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
-        if dry_run:
-            query["dryRun"] = "All"
-        return self.cluster.call("PATCH", path, manifest, query=query, content_type=APPLY)
-
-    def _refuse(self, plan: _Plan, made: Sequence[Change] = ()) -> None:
-        refused = [item for item in plan.planned if item.refusal]
-        if not refused:
-            return
-        context = self.cluster.entry.context
-        done = f"nothing but {made[0].identity} was made" if made else "nothing was changed"
-        raise TransactionError(
-            rollout.report(
-                f"The API server of context {context!r} refuses {len(refused)} of {len(plan.planned)} objects; {done}.",
-                [(f"{item.identity}:", [item.refusal]) for item in refused],
-            )
-        )
-
-    def _owned_object(self, identity: ObjectId) -> tuple[ObjectId, str, Manifest] | None:
-        """The live object, if it is one of this release and not already going."""
-        try:
-            path = self._path(identity)
-            live = self.cluster.get(path)
-        except TransactionError:  # its kind is gone from the cluster, and the object with it
-            return None
-        if live is None or (live["metadata"].get("labels") or {}).get(objects.RELEASE_LABEL) != self.settings.release:
-            return None
-        return identity, path, live
-
     # -- apply ---------------------------------------------------------------------------------------------------
 
-    def _apply_namespace(self, plan: _Plan) -> None:
+    def _apply_namespace(self, plan: Plan) -> None:
         for item in plan.planned:
             if item.identity.kind == "Namespace" and item.change:
-                self._patch(item.path, item.effective)
+                self._planner.patch(item.path, item.effective)
                 item.live = None
                 item.change = None
 
-    def _apply(self, plan: _Plan) -> None:
+    def _apply(self, plan: Plan) -> None:
         todo = {item.identity: item for item in plan.planned if item.change}
         batches = objects.in_batches(item.effective for item in todo.values())
         for batch in batches:
             self._stay_alone()
-            in_parallel(lambda manifest: self._patch(todo[objects.object_id(manifest)].path, manifest), batch)
+            in_parallel(lambda manifest: self._planner.patch(todo[objects.object_id(manifest)].path, manifest), batch)
 
-    def _prune(self, plan: _Plan) -> None:
+    def _prune(self, plan: Plan) -> None:
         in_parallel(self._delete, [path for _identity, path, _live in plan.pruned])
 
     def _delete(self, path: str) -> None:
@@ -726,7 +483,7 @@ class Transaction:
         pause = FIRST_POLL_SECONDS
         while True:
             if live is None:
-                found = in_parallel(self.cluster.get, [self._path(identity) for identity in identities])
+                found = in_parallel(self.cluster.get, [self._planner.path(identity) for identity in identities])
                 live = {identity: item for identity, item in zip(identities, found, strict=True) if item is not None}
             waiting, stuck = [], []
             for identity in identities:
@@ -784,7 +541,7 @@ class Transaction:
         self,
         error: _NotUpError | ApiError,
         outcome: Outcome,
-        plan: _Plan,
+        plan: Plan,
         ground: _Ground,
         record: Revision | None,
     ) -> TransactionError:
@@ -821,11 +578,11 @@ class Transaction:
         title = f"{title} Revision {current.number} has been put back and serves. Correct the cause and run again."
         return TransactionError(rollout.report(title, sections), outcome)
 
-    def _put_back(self, revision: Revision, failed: _Plan) -> None:
+    def _put_back(self, revision: Revision, failed: Plan) -> None:
         wanted = revision.manifests()
         candidates = {item.identity for item in failed.planned} | {identity for identity, _path, _live in failed.pruned}
-        plan = self._plan(wanted, candidates, True)
-        self._refuse(plan)
+        plan = self._planner.compare(wanted, candidates, True)
+        self._planner.refuse(plan)
         self._apply_namespace(plan)
         self._apply(plan)
         live = self._wait(wanted, None)
@@ -878,7 +635,7 @@ class Transaction:
         found: list[Permission] = []
         for manifest in wanted:
             identity = objects.object_id(manifest)
-            plural, namespaced = self._resource(manifest)
+            plural, namespaced = self._planner.resource(manifest)
             if identity.kind == "Namespace":
                 found.append(Permission("create", "", plural))
                 found += [Permission(verb, "", plural, name=identity.name) for verb in ("get", "patch")]
@@ -916,45 +673,6 @@ class Transaction:
             Permission("list", "coordination.k8s.io", "leases", namespace),
         ]
 
-    def _owned(self, history: Sequence[Revision]) -> list[tuple[ObjectId, str, Manifest]]:
-        """Every live object of the release: found by its label, and by the revisions' lists."""
-        namespace = self.settings.namespace
-        selector = {"labelSelector": f"{objects.RELEASE_LABEL}={self.settings.release}"}
-        recorded = {
-            objects.object_id(manifest)
-            for revision in history
-            for manifest in revision.manifests()
-            if manifest["kind"] not in ("Namespace", "CustomResourceDefinition")
-        }
-        versions = {(identity.group, identity.kind): identity.api_version for identity in recorded}
-
-        def search(item: tuple[tuple[str, str], tuple[str, bool]]) -> list[tuple[ObjectId, str, Manifest]]:
-            (group, kind), (plural, _namespaced) = item
-            api_version = versions.get((group, kind)) or (
-                "v1" if not group else f"{group}/{'v2' if group == 'autoscaling' else 'v1'}"
-            )
-            try:
-                listed = self.cluster.get(objects.resource_path(api_version, plural, namespace), selector) or {}
-            except ApiError as error:
-                if error.status == 403:
-                    return []
-                raise
-            found = []
-            for live in listed.get("items", []):
-                name = live["metadata"]["name"]
-                live = {"apiVersion": api_version, "kind": kind, **live}
-                identity = ObjectId(api_version, kind, namespace, name)
-                found.append((identity, objects.resource_path(api_version, plural, namespace, name), live))
-            return found
-
-        listed = [item for item in objects.KINDS.items() if item[1][1]]
-        found = {entry[0]: entry for entries in in_parallel(search, listed) for entry in entries}
-        others = sorted(recorded - set(found))
-        for entry in in_parallel(self._owned_object, others):
-            if entry:
-                found[entry[0]] = entry
-        return [found[identity] for identity in sorted(found)]
-
     def _foreign(self, own: set[ObjectId]) -> list[str]:
         """What else runs or is stored in the namespace."""
         names = {(identity.kind, identity.name) for identity in own}
@@ -970,32 +688,13 @@ class Transaction:
     def _release_namespace(self, dry_run: bool) -> Manifest:
         """Give up the labels that were put on a namespace that stays."""
         bare = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.settings.namespace}}
-        answer = self._patch(resource_of_namespace(self.settings.namespace), bare, dry_run=dry_run)
+        answer = self._planner.patch(resource_of_namespace(self.settings.namespace), bare, dry_run=dry_run)
         return objects.essence(answer.json())
 
 
 def resource_of_namespace(name: str) -> str:
     """The path of a namespace."""
     return objects.resource_path("v1", "namespaces", "", name)
-
-
-def _adopt(manifest: Manifest, live: Manifest | None, release: str) -> Manifest:
-    """What must be taken over from the live object so that applying doesn't undo what others decide."""
-    if manifest["kind"] == "Namespace" and (
-        live is None or _annotation(live, objects.CREATED_BY_ANNOTATION) == release
-    ):
-        adopted: Manifest = json.loads(json.dumps(manifest))
-        adopted["metadata"].setdefault("annotations", {})[objects.CREATED_BY_ANNOTATION] = release
-        return adopted
-    spec = manifest.get("spec")
-    if manifest["kind"] in ("Deployment", "StatefulSet") and live and isinstance(spec, dict) and "replicas" not in spec:
-        # Somebody else scales it (an autoscaler): leaving the field out would set it back to 1.
-        return {**manifest, "spec": {**spec, "replicas": (live.get("spec") or {}).get("replicas", 1)}}
-    return manifest
-
-
-def _annotation(live: Mapping[str, Any], key: str) -> str:
-    return str(((live.get("metadata") or {}).get("annotations") or {}).get(key, ""))
 
 
 def _is_managed(live: Mapping[str, Any]) -> bool:

@@ -214,13 +214,9 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     connect,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_plan import Outcome, TransactionError
 from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Probe
-from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
-    Outcome,
-    Settings,
-    Transaction,
-    TransactionError,
-)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Settings, Transaction
 
 PROBE_OPTIONS: dict[str, Any] = {
     "service": {"type": "str", "default": ""},

@@ -21,11 +21,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     Cluster,
     connect,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
-    Outcome,
-    Transaction,
-    TransactionError,
-)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_plan import Outcome, TransactionError
+from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Transaction
 
 from tests.unit.control_plane import ControlPlane
 

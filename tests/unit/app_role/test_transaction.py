@@ -17,13 +17,10 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     connect,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import secret_manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_plan import Outcome, TransactionError
 from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import Probe
 from ansible_collections.appgate.platform.plugins.module_utils.kube_rollout import Failure
-from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import (
-    Outcome,
-    Transaction,
-    TransactionError,
-)
+from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Transaction
 
 from tests.unit.control_plane import ControlPlane
 
