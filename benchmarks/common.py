@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import unmount_below
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import unmount_below
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.appgate.platform.plugins.module_utils import image_build, monitoring_images  # noqa: E402
+from ansible_collections.appgate.platform.plugins.module_utils import image_work, monitoring_images  # noqa: E402
 from ansible_collections.appgate.platform.plugins.module_utils.sources import catalog, pages, toolchain  # noqa: E402
 
 TARGET = Path("docs/images.md")
@@ -197,7 +197,7 @@ def render(root: Path) -> str:
                     [f"`{package}`", "`cluster`", f"`{program}`"]
                     for program, package in load(root, "roles/cluster/vars/main.yml")["__cluster_packages"].items()
                 ],
-                *[[f"`{package}`", "`image`", f"`{program}`"] for program, package in image_build.TOOLS.items()],
+                *[[f"`{package}`", "`image`", f"`{program}`"] for program, package in image_work.TOOLS.items()],
                 *[
                     [f"`{package}`", "`image`", "in the image's base"]
                     for package in load(root, "roles/image/defaults/main.yml")["image_base_packages"]

@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 from ansible_collections.appgate.platform.plugins.module_utils import bundle
 from ansible_collections.appgate.platform.plugins.module_utils import bundle_sources as sources
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, Item
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.cache import MANIFEST, read_json
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction, place
 

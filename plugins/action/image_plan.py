@@ -14,18 +14,14 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
-    TOOLS,
+from ansible_collections.appgate.platform.plugins.module_utils.image_base import (
     Base,
-    ImageError,
-    Plan,
     check_base_choice,
     haproxy_check_command,
-    make_plan,
-    missing_packages,
-    wheels_directory,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, make_plan, wheels_directory
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import TOOLS, ImageError, missing_packages
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 PRUNE = Path(__file__).resolve().parents[2] / "roles" / "image" / "files" / "prune.py"

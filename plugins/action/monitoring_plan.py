@@ -25,7 +25,7 @@ from ansible_collections.appgate.platform.plugins.module_utils import monitoring
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_inputs as inputs
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values as values
 from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source, local, stage
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
     ApiError,

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import fresh_directory, locked, run
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import fresh_directory, locked, run
 from ansible_collections.appgate.platform.plugins.module_utils.sources.cache import (
     Cache,
     Entry,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.appgate.platform.plugins.module_utils.bundle import BundleError, write_index
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
     ImageError,
     forget_old,
     fresh_directory,
@@ -24,7 +25,6 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
     sha256_file,
     short_hash,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
 
 LOCK_SECONDS = 900.0
 #: Wheels and packages of as many checkouts stay in the cache.

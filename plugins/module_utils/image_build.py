@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How an image is named by its inputs, built from them and kept.
 
-The modules image_base, image_plan, image_build and image_deliver are thin doors to this file. It
-knows nothing of Ansible, so that it can be tested without it.
+The modules image_plan, image_build and image_deliver are thin doors to this file, image_base and image_delivery. They
+know nothing of Ansible, so that they can be tested without it.
 
 Layout of the cache directory::
 
@@ -16,382 +16,41 @@ Layout of the cache directory::
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
-import platform
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Part of every tag. Raise it when this file builds something else from the same inputs.
-RECIPE = "1"
-
-#: What the bootstrapped base has in it unless the caller says otherwise.
-BASE_PACKAGES = (
-    "base-files",
-    "ca-certificates",
-    "haproxy",
-    "libpython3.13-stdlib",
-    "netbase",
-    "python3.13-minimal",
-    "tzdata",
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
+    EPOCH,
+    RECIPE,
+    ImageError,
+    forget_old,
+    fresh_directory,
+    locked,
+    machine,
+    read_json,
+    remove_tree,
+    require_space,
+    run,
+    sha256_file,
+    short_hash,
+    unmount_below,
 )
 
 #: What buildah sets for a RUN step unless told otherwise (buildah-build(1), --ulimit).
 BUILDAH_NPROC = 32768
-
-#: A checkout of another version may want another base: a few are kept.
-KEPT_BASES = 3
-
-#: Program to Debian package.
-TOOLS = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "skopeo": "skopeo"}
-
-_REFERENCE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
-
-
-class ImageError(Exception):
-    """Something that a person has to put right; the text says what and how."""
-
-
-# --- small things -------------------------------------------------------------------------------
-
-
-def sha256_file(path: Path) -> str:
-    """The checksum of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def short_hash(value: Any) -> str:
-    """A short name for a value, the same for equal values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a file that is either the old one or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content, or None when the file is not there or not whole."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def machine() -> str:
-    """The architecture as Python's wheels and Debian's directories name it."""
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-
-
-def missing_packages(programs: Sequence[str]) -> list[str]:
-    """Debian packages of the programs that are not on this machine."""
-    return sorted({TOOLS[name] for name in programs if shutil.which(name) is None})
-
-
-_held: set[int] = set()
-
-
-@contextlib.contextmanager
-def locked(cache: Path, timeout_seconds: float) -> Iterator[None]:
-    """Be the only builder in this cache; inventory hosts that run in parallel wait here."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        stream = (cache / "lock").open("a+")
-    except OSError as error:
-        raise ImageError(
-            f"image_cache_dir={str(cache)!r} cannot be used ({error.strerror}): "
-            "give a directory that this user may write to."
-        ) from None
-    with stream:
-        end = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise ImageError(
-                        f"Another build has held {cache / 'lock'} for {timeout_seconds:.0f} s: "
-                        "wait for it, stop it, or raise image_timeout_seconds."
-                    ) from None
-                time.sleep(0.1)
-        # Programs that are started now hold the lock too: one that outlives a killed run is waited for by the next,
-        # and not met in the middle of its work.
-        _held.add(stream.fileno())
-        try:
-            yield
-        finally:
-            _held.discard(stream.fileno())
-
-
-def run(
-    argv: Sequence[str],
-    *,
-    timeout_seconds: float,
-    what: str,
-    environ: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    disk: Path | None = None,
-) -> str:
-    """Run a program; its output, or an ImageError with the last lines of what it said.
-
-    :param disk: where it writes to. A program that fails there on a full disk may not say why.
-    """
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **(environ or {})},
-            cwd=cwd,
-            pass_fds=tuple(_held),
-            # A group of its own, so that a timeout reaches its children too.
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ImageError(f"{what}: {argv[0]} cannot be started ({error.strerror}).") from None
-    try:
-        output, _ = process.communicate(timeout=timeout_seconds)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise ImageError(
-                f"{what}: not done after {timeout_seconds:.0f} s. "
-                "Run again (what is finished is kept), or raise image_timeout_seconds."
-            ) from None
-        raise
-    if process.returncode != 0:
-        full = disk is not None and shutil.disk_usage(disk).free < (1 << 20)
-        if full or "No space left on device" in output:
-            raise ImageError(
-                f"{what}: no space left on the disk. Free some, or set image_cache_dir to a larger one; then run again."
-            )
-        tail = "\n".join(output.strip().splitlines()[-12:])
-        raise ImageError(f"{what}: {Path(argv[0]).name} ended with {process.returncode}:\n{tail}")
-    return output
-
-
-def require_space(directory: Path, least_mib: int) -> None:
-    """Refuse to begin what would fill the disk."""
-    existing = directory
-    while not existing.exists():
-        existing = existing.parent
-    free_mib = shutil.disk_usage(existing).free // (1 << 20)
-    if free_mib < least_mib:
-        raise ImageError(
-            f"{existing} has {free_mib} MiB free, image_min_free_mib={least_mib} are needed for a "
-            "build: free some space, or set image_cache_dir to a larger disk."
-        )
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory, read-only parts included."""
-
-    def again(function: Any, name: str, _: Any) -> None:
-        with contextlib.suppress(OSError):
-            Path(name).parent.chmod(0o700)
-            function(name)
-
-    shutil.rmtree(path, onerror=again)
-
-
-def unmount_below(directory: Path) -> None:
-    """Let go of what a killed build has left mounted, innermost first."""
-    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    points = [line.split()[1].replace("\\040", " ") for line in lines]
-    for point in sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True):
-        run(["umount", "--lazy", point], timeout_seconds=30, what="Clearing a killed build away")
-
-
-@contextlib.contextmanager
-def fresh_directory(final: Path) -> Iterator[Path]:
-    """A directory to fill, which takes its name only when it is complete."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for left in final.parent.glob(".new-*"):
-        # From a run that was killed: this one holds the lock.
-        remove_tree(left)
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=final.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        if final.exists():
-            remove_tree(final)
-        temporary.rename(final)
-    finally:
-        if temporary.exists():
-            remove_tree(temporary)
-
-
-# --- the base -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a bootstrapped base is asked to be."""
-
-    suite: str
-    mirrors: tuple[str, ...]
-    packages: tuple[str, ...]
-    prune: Path
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Base:
-        """The base as it came through Ansible."""
-        return cls(value["suite"], tuple(value["mirrors"]), tuple(value["packages"]), Path(value["prune"]))
-
-    @property
-    def key(self) -> str:
-        """The name of this wish in the cache."""
-        return short_hash(
-            {
-                "recipe": RECIPE,
-                "suite": self.suite,
-                "mirrors": self.mirrors,
-                "packages": sorted(self.packages),
-                "prune": sha256_file(self.prune),
-                "machine": machine(),
-            }
-        )
-
-    def sources(self) -> list[str]:
-        """The lines of a sources.list."""
-        return [line.format(suite=self.suite) for line in self.mirrors]
-
-    def find(self, cache: Path) -> dict[str, Any] | None:
-        """The base in the cache, if it is there and whole."""
-        directory = cache / "base" / self.key
-        record = read_json(directory / "base.json")
-        if record is None or not (directory / "rootfs").is_dir():
-            return None
-        try:
-            size = (directory / "base.tar").stat().st_size
-        except OSError:
-            return None
-        return record if size == record.get("bytes") else None
-
-    def make(self, cache: Path, timeout_seconds: float, epoch: int) -> dict[str, Any]:
-        """Bootstrap it from Debian packages; the caller holds the lock."""
-        with fresh_directory(cache / "base" / self.key) as directory:
-            raw = directory / "raw.tar"
-            run(
-                [
-                    "mmdebstrap",
-                    "--variant=extract",
-                    "--quiet",
-                    f"--include={','.join(self.packages)}",
-                    "--dpkgopt=path-exclude=/usr/share/man/*",
-                    f"--extract-hook={_RECORD_PACKAGES}",
-                    self.suite,
-                    str(raw),
-                    *self.sources(),
-                ],
-                timeout_seconds=timeout_seconds,
-                what="Bootstrapping the base from Debian packages",
-                environ={"SOURCE_DATE_EPOCH": str(epoch)},
-                disk=directory,
-            )
-            rootfs = directory / "rootfs"
-            rootfs.mkdir()
-            run(
-                # Device nodes need privileges, and an image has no use for them.
-                ["tar", "-C", str(rootfs), "--exclude=./dev/*", "--no-same-owner", "-xf", str(raw)],
-                timeout_seconds=timeout_seconds,
-                what="Unpacking the base",
-            )
-            raw.unlink()
-            packages = run(
-                [sys.executable, str(self.prune), str(rootfs)],
-                timeout_seconds=timeout_seconds,
-                what="Pruning the base",
-            ).split()
-            pack(rootfs, directory / "base.tar", epoch)
-            record = {
-                "sha256": sha256_file(directory / "base.tar"),
-                "bytes": (directory / "base.tar").stat().st_size,
-                "packages": packages,
-                "suite": self.suite,
-                "mirrors": list(self.sources()),
-            }
-            write_json(directory / "base.json", record)
-        return record
-
-
-# mmdebstrap's variant `extract` only unpacks: without this, dpkg's status would be empty and a
-# scanner would find no package in the image.
-_RECORD_PACKAGES = (
-    'for deb in "$1"/var/cache/apt/archives/*.deb; do '
-    'dpkg-deb --field "$deb" | sed "s/^Package: .*/&\\nStatus: install ok installed/"; echo; '
-    'done > "$1/var/lib/dpkg/status"'
-)
-
-
-def pack(root: Path, target: Path, epoch: int) -> None:
-    """Write a tree as a tar file that depends on its content alone."""
-
-    def clean(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        member.mtime = min(int(member.mtime), epoch)
-        member.pax_headers = {}
-        return member
-
-    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
-        for path in sorted(root.rglob("*")):
-            archive.add(path, path.relative_to(root).as_posix(), recursive=False, filter=clean)
-
-
-def haproxy_check_command(rootfs: Path) -> list[str]:
-    """HAProxy of the base as a command on this machine, without chroot and so without root."""
-    libraries = rootfs / "usr/lib" / f"{machine()}-linux-gnu"
-    loaders = sorted(libraries.glob("ld-linux-*.so.*"))
-    if not loaders or not (rootfs / "usr/sbin/haproxy").exists():
-        return []
-    return [
-        str(loaders[0]),
-        "--library-path",
-        str(libraries),
-        str(rootfs / "usr/sbin/haproxy"),
-        "-c",
-        "-f",
-        "{file}",
-    ]
-
-
-def check_base_choice(choice: str) -> None:
-    """Refuse a base that is neither a known word nor a pinned image."""
-    if choice in ("auto", "bootstrap", "pull") or _REFERENCE.fullmatch(choice):
-        return
-    raise ImageError(
-        f"image_base={choice!r} is not known: give auto, bootstrap, pull, or an image with its "
-        "digest (name@sha256:...), so that the same inputs stay the same image."
-    )
 
 
 # --- the context --------------------------------------------------------------------------------
@@ -462,8 +121,8 @@ class Revision:
     epoch: int
 
 
-#: For a tree that is no git checkout (an installed collection): 2026-01-01.
-NO_REVISION = Revision("unknown", 1767225600)
+#: For a tree that is no git checkout (an installed collection).
+NO_REVISION = Revision("unknown", EPOCH)
 
 
 def find_revision(context: Path) -> Revision:
@@ -752,20 +411,6 @@ def stage(plan: Plan, wheels: Path | None, target: Path) -> None:
         directory.chmod(0o755)
 
 
-def ensure_base(
-    base: Base, cache: Path, *, refresh: bool, timeout_seconds: float, min_free_mib: int
-) -> tuple[dict[str, Any], bool]:
-    """The record of the bootstrapped base, and whether it is another one than before."""
-    with locked(cache, timeout_seconds):
-        before = base.find(cache)
-        if before is not None and not refresh:
-            return before, False
-        require_space(cache, min_free_mib)
-        record = base.make(cache, timeout_seconds, NO_REVISION.epoch)
-        forget_old(cache / "base", cache / "base" / base.key, KEPT_BASES)
-        return record, before is None or before["sha256"] != record["sha256"]
-
-
 def build(
     plan: Plan, base_archive: Path | None, *, timeout_seconds: float, min_free_mib: int, keep: int
 ) -> dict[str, Any]:
@@ -796,7 +441,7 @@ def build(
                             f"{base_archive} is damaged (its checksum has changed): run again "
                             "with image_base_refresh=true."
                         )
-                    buildah.import_base(base_name, base_archive, NO_REVISION.epoch)
+                    buildah.import_base(base_name, base_archive, EPOCH)
                 arguments += ["--build-arg", f"BASE={base_name}", "--pull-never"]
             elif plan.base != "pull":
                 arguments += ["--build-arg", f"BASE={plan.base}"]
@@ -869,14 +514,6 @@ def normalize(directory: Path) -> str:
     text = json.dumps(manifest, separators=(",", ":"), sort_keys=True).encode()
     (directory / "manifest.json").write_bytes(text)
     return "sha256:" + hashlib.sha256(text).hexdigest()
-
-
-def forget_old(images: Path, current: Path, keep: int) -> None:
-    """Keep the newest builds only."""
-    others = [path for path in images.iterdir() if path != current and not path.name.startswith(".")]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[max(0, keep - 1) :]:
-        remove_tree(path)
 
 
 def compressed_bytes(artifact: Path) -> int:

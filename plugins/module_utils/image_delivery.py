@@ -21,10 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
-    ImageError,
-    run,
-)
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError, run
 
 #: Arguments of a module that pushes to a registry, as plugins/doc_fragments/registry.py describes them.
 REGISTRY: dict[str, Any] = {

@@ -19,19 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
-    NO_REVISION,
-    Buildah,
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import Buildah, normalize
+from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
+    EPOCH,
     ImageError,
     forget_old,
     fresh_directory,
     locked,
     machine,
-    normalize,
     require_space,
     short_hash,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import in_parallel
 
 #: Part of every tag. Raise it when this file builds something else from the same parts.
@@ -177,7 +176,7 @@ def build(
                 "bud",
                 "--format=docker",
                 "--isolation=chroot",
-                f"--timestamp={NO_REVISION.epoch}",
+                f"--timestamp={EPOCH}",
                 "--identity-label=false",
                 f"--file={scratch}/Containerfile",
                 f"--tag={name}",

@@ -82,15 +82,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+from ansible_collections.appgate.platform.plugins.module_utils.image_base import (
     Base,
-    ImageError,
-    Plan,
-    build,
-    compressed_bytes,
     ensure_base,
     haproxy_check_command,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, build, compressed_bytes
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 
 
 def work(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -82,8 +82,8 @@ reference:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import REGISTRY, Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 
 
 def main() -> None:

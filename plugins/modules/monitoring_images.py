@@ -65,8 +65,8 @@ references:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError, missing_packages
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import REGISTRY, Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError, missing_packages
 from ansible_collections.appgate.platform.plugins.module_utils.monitoring_images import Image, build, named, there
 
 

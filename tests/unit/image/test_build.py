@@ -18,13 +18,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
-    Base,
-    Plan,
-    build,
-    haproxy_check_command,
-    make_plan,
-)
+from ansible_collections.appgate.platform.plugins.module_utils.image_base import Base, haproxy_check_command
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, build, make_plan
 
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., subprocess.CompletedProcess[str]]

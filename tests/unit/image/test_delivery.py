@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 
 DIGEST = "sha256:" + "d" * 64
 SECRET = base64.b64encode(b"user:pass-word").decode()

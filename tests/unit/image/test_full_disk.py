@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError, run
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.appgate.platform.plugins.module_utils import image_build
+from ansible_collections.appgate.platform.plugins.module_utils import image_work
+from ansible_collections.appgate.platform.plugins.module_utils.image_base import Base, check_base_choice, pack
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
-    Base,
-    ImageError,
     Plan,
-    check_base_choice,
     context_files,
-    fresh_directory,
-    locked,
     make_plan,
     normalize,
-    pack,
+)
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
+    ImageError,
+    fresh_directory,
+    locked,
     require_space,
     run,
 )
@@ -171,7 +171,7 @@ def test_a_base_that_is_not_whole_is_not_found(tmp_path: Path) -> None:
     (directory / "rootfs").mkdir(parents=True)
     (directory / "base.tar").write_bytes(b"12345")
     assert base.find(tmp_path) is None
-    image_build.write_json(directory / "base.json", {"sha256": "x", "bytes": 5})
+    image_work.write_json(directory / "base.json", {"sha256": "x", "bytes": 5})
     assert base.find(tmp_path) is not None
     (directory / "base.tar").write_bytes(b"123")
     assert base.find(tmp_path) is None
@@ -188,7 +188,7 @@ def test_pack_depends_on_content_alone(tmp_path: Path) -> None:
         (root / "link").symlink_to("etc/a")
         os.utime(root / "etc" / "a", (stamp, stamp))
         pack(root, tmp_path / f"{name}.tar", 1_700_000_000)
-        sums.append(image_build.sha256_file(tmp_path / f"{name}.tar"))
+        sums.append(image_work.sha256_file(tmp_path / f"{name}.tar"))
     assert sums[0] == sums[1]
     with tarfile.open(tmp_path / "one.tar") as archive:
         assert archive.getnames() == ["etc", "etc/a", "etc/b", "link"]
@@ -282,5 +282,5 @@ def test_old_images_are_forgotten(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).mkdir()
         os.utime(tmp_path / str(number), (number, number))
-    image_build.forget_old(tmp_path, tmp_path / "0", 3)
+    image_work.forget_old(tmp_path, tmp_path / "0", 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values as values
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "monitoring"
