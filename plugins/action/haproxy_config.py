@@ -25,14 +25,11 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import (
     Finding,
     Line,
-    Path,
-    Problem,
-    check,
     explain,
     render,
-    show_path,
     to_text,
 )
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import Path, Problem, check, show_path
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import split_words
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import split_words
 
 HERE = Path(__file__).parent
 ROLE = HERE.parents[2] / "roles" / "haproxy"

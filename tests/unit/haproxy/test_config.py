@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import (
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import explain, quote, render, to_text
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import (
     Problem,
     acls_of_condition,
     check,
-    explain,
-    quote,
-    render,
     show_path,
     split_words,
-    to_text,
 )
 
 from .support import HERE, directives, equivalent, minimal, specs, words

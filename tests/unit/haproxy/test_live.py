@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import check, render, to_text
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import render, to_text
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import check
 from ansible_collections.appgate.platform.plugins.module_utils.haproxy_process import (
     Haproxy,
     ProcessError,
