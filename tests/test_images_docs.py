@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
+from tests.parts import program
+
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "parts"
 
 
 def script(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
@@ -45,16 +45,14 @@ def test_it_names_every_part_and_every_image_of_the_chart() -> None:
 
 
 def test_the_images_of_a_chart_are_printed() -> None:
-    found = sorted(CACHE.glob("helm/*/bin"))
-    if not found:
-        pytest.skip(f"helm is not in {CACHE}: a run of playbooks/monitoring.yml brings it")
-    done = script("--chart", str(ROOT / "charts/monitoring"), path=str(found[-1]))
+    helm = str(Path(program("helm", "helm")).parent)
+    done = script("--chart", str(ROOT / "charts/monitoring"), path=helm)
     assert done.returncode == 0, done.stderr
     names = done.stdout.splitlines()
     # One of them is named by a flag of the operator only.
     assert "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1" in names
     assert "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.15.0" in names
     assert len(names) == len(set(names)) == 6
-    wrong = script("--chart", str(ROOT / "roles"), path=str(found[-1]))
+    wrong = script("--chart", str(ROOT / "roles"), path=helm)
     assert wrong.returncode == 1
     assert "helm can't render it" in wrong.stderr

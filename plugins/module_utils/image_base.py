@@ -28,17 +28,6 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_work import
     write_json,
 )
 
-#: What the bootstrapped base has in it unless the caller says otherwise.
-BASE_PACKAGES = (
-    "base-files",
-    "ca-certificates",
-    "haproxy",
-    "libpython3.13-stdlib",
-    "netbase",
-    "python3.13-minimal",
-    "tzdata",
-)
-
 #: A checkout of another version may want another base: a few are kept.
 KEPT_BASES = 3
 

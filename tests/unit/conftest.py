@@ -15,17 +15,17 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster, connect
 
-from tests.unit.control_plane import ControlPlane, cache_dir, find_programs
+from tests import parts
+from tests.conftest import COMPLETE
+from tests.unit.control_plane import ControlPlane, find_programs
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager."""
-    programs = find_programs()
+    programs = find_programs(build=COMPLETE)
     if programs is None:
-        pytest.skip(
-            f"no etcd, kube-apiserver and kube-controller-manager under {cache_dir()} (make up puts them there)"
-        )
+        pytest.skip(f"no Kubernetes in {parts.CACHE}, and building it takes minutes (make up puts it there)")
     plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
     plane.start()
     try:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -28,37 +26,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-PROGRAMS = {
-    "etcd": ("etcd", "server"),
-    "kube-apiserver": ("kube-apiserver",),
-    "kube-controller-manager": ("kube-controller-manager",),
-}
+from tests import parts
+
+#: Program: the part that it belongs to.
+PROGRAMS = {"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes"}
 START_SECONDS = 60
 
 
-def cache_dir() -> Path:
-    """Where the role `sources` keeps what it built or downloaded."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate"
-
-
-def find_programs() -> dict[str, Path] | None:
-    """The three programs, from the sources cache, APPGATE_TEST_BIN or PATH; None where one is missing."""
-    roots = [Path(part) for part in os.environ.get("APPGATE_TEST_BIN", "").split(":") if part] + [cache_dir() / "parts"]
-    found: dict[str, Path] = {}
-    for program, names in PROGRAMS.items():
-        for root in roots:
-            files = [path for name in names for path in root.glob(f"**/{name}") if path.is_file()]
-            # `server` is etcd's name out of a Go build: only in a folder that says etcd.
-            files = [path for path in files if path.name != "server" or "etcd" in str(path.parent)]
-            if files:
-                found[program] = max(files, key=lambda path: path.stat().st_mtime)
-                break
-        else:
-            on_path = shutil.which(program)
-            if not on_path:
-                return None
-            found[program] = Path(on_path)
-    return found
+def find_programs(*, build: bool) -> dict[str, Path] | None:
+    """The three programs of the pinned parts; None where one would have to be built and is not to be."""
+    if not build and not all(parts.is_cached(part) for part in set(PROGRAMS.values())):
+        return None
+    return {name: Path(parts.program(part, name)) for name, part in PROGRAMS.items()}
 
 
 def free_port() -> int:

@@ -4,16 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-import socket
 import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -24,40 +19,14 @@ from ansible_collections.appgate.platform.plugins.module_utils.bundle import Bun
 
 from tests.unit.bundle.test_bundle import about, quiet, stock
 from tests.unit.bundle.test_play import PLAY, refused
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "parts"
-CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
-http: {{addr: "{address}", secret: none}}
-log: {{level: error, accesslog: {{disabled: true}}}}
-"""
+from tests.unit.registry import serve
 
 
-@contextlib.contextmanager
-def registry(place: Path) -> Iterator[str]:
-    """The address of an empty registry."""
-    programs = sorted(CACHE.glob("registry/*/bin/registry"))
-    if not programs or not shutil.which("skopeo"):
-        pytest.skip(f"no registry in {CACHE}, or no skopeo: `make up` brings both")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    place.mkdir()
-    (place / "config.yml").write_text(CONFIG.format(directory=place, address=address))
-    process = subprocess.Popen([str(programs[-1]), "serve", str(place / "config.yml")])
-    try:
-        end = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
-                break
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture(autouse=True)
+def skopeo() -> None:
+    """What carries the images."""
+    if not shutil.which("skopeo"):
+        pytest.skip("no skopeo: `make up` installs it")
 
 
 def publish(reference: str, place: Path) -> None:
@@ -97,7 +66,7 @@ def test_an_image_keeps_its_path_its_tag_and_its_digest(
     tmp_path: Path, ansible_playbook: Callable[..., CompletedProcess[str]]
 ) -> None:
     options = sources.Fetching(60, plain_http=True)
-    with registry(tmp_path / "publisher") as publisher:
+    with serve(tmp_path / "publisher") as publisher:
         name = f"{publisher}/grafana/grafana:13.2.0"
         publish(name, tmp_path / "image")
         wanted = digest(name)
@@ -111,7 +80,7 @@ def test_an_image_keeps_its_path_its_tag_and_its_digest(
     items = stock(tmp_path / "stock") + bundle.files_below(carried, f"images/{carried.name}")
     bundle.make(tmp_path / "bundle", items, about(images={name: f"images/{carried.name}"}), quiet)
     play = PLAY.format(path=tmp_path / "bundle", cache=tmp_path / "new", entry="install")
-    with registry(tmp_path / "mirror") as mirror:
+    with serve(tmp_path / "mirror") as mirror:
         arguments = ["-e", f"bundle_registry={mirror}/all", "-e", '{"bundle_registry_plain_http": true}']
         checked = ansible_playbook(play, *arguments, "--check")
         assert f"images would be pushed: {mirror}/all/grafana/grafana:13.2.0" in " ".join(checked.stdout.split())

@@ -24,13 +24,13 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_build impor
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(shutil.which(name) for name in ("buildah", "skopeo", "mmdebstrap")),
-        reason="needs root, buildah, skopeo and mmdebstrap (make up installs them)",
-    ),
-]
+
+@pytest.fixture(scope="module", autouse=True)
+def builder() -> None:
+    """Skip without a builder. Asked when the tests begin: a scenario beside them may have installed it by then."""
+    lacking = [name for name in ("buildah", "skopeo", "mmdebstrap") if shutil.which(name) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(f"needs root, and {', '.join(lacking) or 'is not root'} (make up installs the programs)")
 
 
 @pytest.fixture(scope="module")

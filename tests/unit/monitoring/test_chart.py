@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import threading
@@ -17,17 +16,11 @@ from ansible_collections.appgate.platform.plugins.module_utils import monitoring
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_values as values
 from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
 
+from tests.parts import program
+
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "monitoring"
 GO = ROOT / "roles" / "sources" / "files" / "go"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "parts"
-
-
-def program(part: str, name: str) -> str:
-    found = sorted(CACHE.glob(f"{part}/*/bin/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.skip(f"{name} is not in {CACHE}: a run of playbooks/monitoring.yml brings it")
-    return str(found[-1])
 
 
 def run(*command: str) -> str:

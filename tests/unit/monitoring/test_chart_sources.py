@@ -8,10 +8,8 @@ import hashlib
 import http.server
 import json
 import os
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,24 +22,12 @@ from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import
     read_metadata,
 )
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate" / "parts"
+from tests.parts import program
+from tests.unit.registry import serve
+
 PASSWORD = "right"
 #: htpasswd with bcrypt, the only kind that the registry takes.
 HTPASSWD = "me:$2b$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n"
-CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
-http: {{addr: "{address}", secret: none}}
-auth: {{htpasswd: {{realm: charts, path: {directory}/htpasswd}}}}
-log: {{level: error, accesslog: {{disabled: true}}}}
-"""
-
-
-def program(part: str, name: str) -> str:
-    found = sorted(CACHE.glob(f"{part}/*/bin/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.skip(f"{name} is not in {CACHE}: `make up` and a run of playbooks/monitoring.yml bring it")
-    return str(found[-1])
 
 
 def helm(home: Path, *words: str, given: str = "") -> str:
@@ -69,25 +55,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a registry with a password, which holds the chart."""
     place = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    (place / "htpasswd").write_text(HTPASSWD)
-    (place / "config.yml").write_text(CONFIG.format(directory=place, address=address))
-    process = subprocess.Popen([program("registry", "registry"), "serve", str(place / "config.yml")])
-    try:
-        source = Source(ref=f"oci://{address}/charts/shop", version="1.2.3", cache=place, plain_http=True)
-        end = time.monotonic() + 30
-        while not source.answers():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    with serve(place, HTPASSWD) as address:
         helm(place, "registry", "login", address, "--plain-http", "--username=me", "--password-stdin", given=PASSWORD)
         helm(place, "push", str(packed), f"oci://{address}/charts", "--plain-http")
         yield address
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Private(http.server.SimpleHTTPRequestHandler):

@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils.observability.catalog import Catalog, read
+
+from tests.parts import program
 
 ROOT = Path(__file__).resolve().parents[3]
 CATALOG = ROOT / "observability" / "catalog.yml"
 DASHBOARDS = ROOT / "roles" / "observability" / "files" / "dashboards"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appgate"
 
 
 def catalog() -> Catalog:
@@ -24,11 +23,8 @@ def catalog() -> Catalog:
 
 
 def promtool() -> str:
-    """promtool from the cache of the role sources, or skip."""
-    found = sorted((CACHE / "parts" / "prometheus").glob("*/bin/promtool"))
-    if not found:
-        pytest.skip(f"no promtool under {CACHE} (the role sources puts it there: sources_parts=[prometheus])")
-    return str(found[-1])
+    """The promtool of the Prometheus that is installed."""
+    return program("prometheus", "promtool")
 
 
 def write(path: Path, data: Any) -> Path:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import ApiError, Cluster
 
+from tests import parts
 from tests.unit.control_plane import ControlPlane
 from tests.unit.observability import support
 
@@ -100,11 +101,9 @@ def served(cluster: Cluster, kind: str) -> bool:
 @pytest.fixture(scope="module")
 def definitions(cluster: Cluster) -> None:
     """The operator's CustomResourceDefinitions, from the cache."""
-    folders = sorted((support.CACHE / "parts" / "prometheus-operator").glob("*/files"))
-    if not folders:
-        pytest.skip("no prometheus-operator in the cache (playbooks/monitoring.yml puts it there)")
+    folder = parts.files("prometheus-operator")
     for kind in ("podmonitors", "prometheusrules"):
-        body = yaml.load((folders[-1] / f"monitoring.coreos.com_{kind}.yaml").read_text(), Loader=Loader)  # noqa: S506
+        body = yaml.load((folder / f"monitoring.coreos.com_{kind}.yaml").read_text(), Loader=Loader)  # noqa: S506
         if not cluster.get(f"{CRDS}/{body['metadata']['name']}"):
             cluster.call("POST", CRDS, body)
         end = time.monotonic() + 60

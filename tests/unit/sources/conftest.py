@@ -4,6 +4,6 @@
 
 from __future__ import annotations
 
-from .support import go_caches, publisher, taker
+from .support import go, go_caches, go_on_path, publisher, taker
 
-__all__ = ["go_caches", "publisher", "taker"]
+__all__ = ["go", "go_caches", "go_on_path", "publisher", "taker"]

@@ -9,7 +9,6 @@ import hashlib
 import http.server
 import io
 import os
-import shutil
 import subprocess
 import tarfile
 import threading
@@ -22,18 +21,29 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog i
 from ansible_collections.appgate.platform.plugins.module_utils.sources.core import Options, Taker
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Progress
 
-GO = shutil.which("go")
-needs_go = pytest.mark.skipif(GO is None, reason="no Go on PATH; the scenarios on a bare machine install it")
+from tests import parts
+
+
+@pytest.fixture(scope="session")
+def go() -> str:
+    """A real Go."""
+    return parts.go()
 
 
 @pytest.fixture(scope="session")
 def go_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Go's caches. What this machine has compiled of the standard library before is not compiled again."""
     folder = tmp_path_factory.mktemp("go")
-    known = subprocess.run([str(GO), "env", "GOCACHE"], capture_output=True, text=True, check=False).stdout.strip()
+    known = subprocess.run([parts.go(), "env", "GOCACHE"], capture_output=True, text=True, check=False).stdout.strip()
     if Path(known).is_dir() and os.access(known, os.W_OK):
         (folder / "build").symlink_to(known)
     return folder
+
+
+@pytest.fixture
+def go_on_path(go: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the role sources find it as the machine's own."""
+    monkeypatch.setenv("PATH", f"{Path(go).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog i
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Progress
 
-from .support import GO, GO_MOD, Publisher, TakerMaker, make_part, needs_go, publish_tool
+from .support import GO_MOD, Publisher, TakerMaker, make_part, publish_tool
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def real_part(tmp_path: Path, go_caches: Path) -> Part:
     )
 
 
-@needs_go
+@pytest.mark.usefixtures("go_on_path")
 def test_a_part_is_built_renamed_and_taken_from_the_cache_afterwards(real_part: Part, taker: TakerMaker) -> None:
     result = taker(mode="build", arch="").take([real_part])
     program = Path(result.bin["tool"], "renamed")
@@ -53,7 +53,7 @@ def test_a_part_is_built_renamed_and_taken_from_the_cache_afterwards(real_part: 
     assert again.bin == result.bin
 
 
-@needs_go
+@pytest.mark.usefixtures("go_on_path")
 def test_a_failed_build_shows_the_compilers_words_and_leaves_nothing(
     real_part: Part, taker: TakerMaker, tmp_path: Path
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_failed_build_shows_the_compilers_words_and_leaves_nothing(
     assert taker(mode="build", arch="").take([real_part]).changed
 
 
-@needs_go
+@pytest.mark.usefixtures("go_on_path")
 def test_a_program_that_the_build_does_not_make_is_named(real_part: Part, taker: TakerMaker) -> None:
     part = make_part(
         upstream=None, ldflags="-s -w", go_mod=real_part.go_mod, binaries=(Binary("other", "other", "other"),)
@@ -82,8 +82,9 @@ def test_a_program_that_the_build_does_not_make_is_named(real_part: Part, taker:
         taker(mode="build", arch="").take([part])
 
 
-@needs_go
-def test_the_zips_checksum_is_the_one_that_go_computes(tmp_path: Path, clean_environment: dict[str, str]) -> None:
+def test_the_zips_checksum_is_the_one_that_go_computes(
+    tmp_path: Path, go: str, clean_environment: dict[str, str]
+) -> None:
     folder = tmp_path / "proxy" / "example.test" / "!upper" / "@v"
     folder.mkdir(parents=True)
     (folder / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
@@ -102,7 +103,7 @@ def test_the_zips_checksum_is_the_one_that_go_computes(tmp_path: Path, clean_env
         "GOTOOLCHAIN": "local",
     }
     said = subprocess.run(
-        [str(GO), "mod", "download", "-json", "example.test/Upper@v1.0.0"],
+        [go, "mod", "download", "-json", "example.test/Upper@v1.0.0"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -16,7 +16,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources.cache imp
 from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog import Pages, Part
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
 
-from .support import Publisher, TakerMaker, archive, make_part, needs_go, sha256
+from .support import Publisher, TakerMaker, archive, make_part, sha256
 
 PNPM = f"/npm/pnpm/-/pnpm-{pages.PNPM_VERSION}.tgz"
 MODULE = {
@@ -30,7 +30,9 @@ MODULE = {
 
 
 @pytest.fixture
-def part(tmp_path: Path, go_caches: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> Part:
+def part(
+    tmp_path: Path, go_caches: Path, go_on_path: None, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> Part:
     """A part whose module, Node and pnpm are to be had from this machine."""
     (tmp_path / "cache").mkdir()
     home = tmp_path / "cache" / "go"
@@ -58,7 +60,6 @@ def part(tmp_path: Path, go_caches: Path, publisher: Publisher, monkeypatch: pyt
     )
 
 
-@needs_go
 def test_pages_are_built_by_the_modules_own_lines_and_compiled_in(
     part: Part, taker: TakerMaker, tmp_path: Path
 ) -> None:
