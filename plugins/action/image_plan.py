@@ -47,6 +47,7 @@ class ActionModule(ControllerAction):
         "python_version": {"type": "str", "default": "3.13"},
         "delivery": {"type": "dict", "default": {}},
     }
+    prefix = "image_"
     refusals: ClassVar[tuple[type[Exception], ...]] = (ImageError,)
 
     def work(self, arguments: dict[str, Any]) -> dict[str, Any]:

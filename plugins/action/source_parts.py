@@ -22,6 +22,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources import ar
 from ansible_collections.appgate.platform.plugins.module_utils.sources.core import Taker
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
 from ansible_collections.appgate.platform.plugins.module_utils.sources.progress import Reader
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import located
 
 display = Display()
 POLL_SECONDS = 0.25
@@ -54,7 +55,7 @@ class ActionModule(ActionBase):
                 if cached is not None:
                     return self._answer(cached.to_dict(), task_vars)
         except SourceError as error:
-            raise AnsibleActionFail(str(error)) from None
+            raise AnsibleActionFail(located(str(error), task_vars, "sources_")) from None
         result = self._work(params, parts, probe_url, here, task_vars)
         for line in result.get("would", ()):
             display.display(f"sources: would {line}")

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
@@ -15,6 +17,10 @@ try:
     from ansible._internal._datatag._tags import Origin
 except ImportError:
     Origin = None
+
+
+#: Where a role's own values are written.
+DEFAULTS = "/defaults/main.yml"
 
 
 def place(*values: Any) -> str:
@@ -34,6 +40,16 @@ def place(*values: Any) -> str:
     return ""
 
 
+def located(text: str, variables: Mapping[str, Any], prefix: str) -> str:
+    """A message, and where a person has set the variables of a role that it names."""
+    places = []
+    for name in dict.fromkeys(re.findall(rf"\b{prefix}\w+", text)):
+        where = place(variables.get(name))
+        if where and DEFAULTS not in where:
+            places.append(f"{name} is set in {where}")
+    return f"{text} ({'; '.join(places)})" if places else text
+
+
 class ControllerAction(ActionBase):
     """A subclass names its options and what it refuses in words for a person, and does its work."""
 
@@ -46,6 +62,8 @@ class ControllerAction(ActionBase):
     arguments: ClassVar[dict[str, Any]] = {}
     #: Which of them need others, as AnsibleModule takes it.
     required_if: ClassVar[list[tuple[str, str, list[str]]]] = []
+    #: What the names of the role's variables begin with, where messages are to say in which file they were set.
+    prefix: ClassVar[str] = ""
     #: Errors whose text is the message; any other one is a mistake of the program.
     refusals: ClassVar[tuple[type[Exception], ...]] = ()
     #: The task's variables, not templated.
@@ -62,7 +80,8 @@ class ControllerAction(ActionBase):
         try:
             answer = self.work(given)
         except self.refusals as error:
-            raise AnsibleActionFail(str(error)) from None
+            text = str(error)
+            raise AnsibleActionFail(located(text, self.variables, self.prefix) if self.prefix else text) from None
         result.update({"changed": False, **answer})
         return result
 

@@ -119,3 +119,9 @@ def test_a_built_image_is_found_without_work(ansible_playbook: Run, tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert "changed=0" in done.stdout
     assert f"localhost/appgate:{tag}" in done.stdout
+
+
+def test_a_refusal_says_where_the_value_was_set(ansible_playbook: Run, tmp_path: Path) -> None:
+    done = ansible_playbook(play(image_cache_dir=str(tmp_path / "cache"), image_base="debian:trixie"))
+    said = " ".join((done.stdout + done.stderr).split())
+    assert re.search(r"\(image_base is set in play\.yml:\d+\)", said), said

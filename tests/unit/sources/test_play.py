@@ -69,6 +69,12 @@ def test_bad_input_is_refused_with_a_remedy_and_changes_nothing(
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_refusal_says_where_the_value_was_set(ansible_playbook: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("---\nsources_parts: [etcd]\nsources_mirror: mirror.test\n")
+    done = ansible_playbook(PLAY, "-e", f"@{tmp_path / 'mine.yml'}")
+    assert re.search(r"\(sources_mirror is set in mine\.yml:3\)", plain(done)), plain(done)
+
+
 def test_check_mode_on_an_empty_cache(ansible_playbook: Run, tmp_path: Path) -> None:
     done = ansible_playbook(PLAY, "--check", *given(tmp_path, parts=["etcd", "helm"], mode="build"))
     assert done.returncode == 0, plain(done)
