@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 NAME = "offline"
-BLOCK = "10.216.0.0/16"
-PAGE = "http://10.216.1.1:4000/"
+BLOCK = "10.218.0.0/16"
+PAGE = "http://10.218.1.1:4000/"
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="makes a network namespace and a cluster in it: needs to be root, not merely to have sudo"

@@ -106,16 +106,21 @@ def test_a_killed_build_is_repaired_by_the_next(base_cache: Path, tmp_path: Path
         "value = json.loads(sys.argv[1])\n"
         f"build(Plan.from_dict(value), pathlib.Path(sys.argv[2]), **{LIMITS!r})\n"
     )
-    for seconds in (0.4, 1.5):
+    # While its context is laid out, and while the built image is written.
+    for sign in ("context-*", "images/.new-*"):
         process = subprocess.Popen(
             [sys.executable, "-c", program, json.dumps(dataclasses.asdict(plan)), str(archive)],
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(seconds)
+        old = set(tmp_path.glob(sign))
+        while not set(tmp_path.glob(sign)) - old:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        assert plan.digest() is None
     done = build(plan, archive, **LIMITS)
     assert done["digest"]
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
