@@ -307,3 +307,34 @@ def test_every_role_refuses_a_typo_before_it_changes_anything(
     assert f"{typo} is not a variable of the role {role.name}" in result.stdout
     assert f"Did you mean {known}?" in result.stdout
     assert "changed=0" in result.stdout
+
+
+@each_role
+def test_every_role_refuses_a_wrong_type_by_name_value_place_and_remedy(
+    role: Path, ansible_playbook: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    remedies = {
+        "int": "Write a whole number",
+        "bool": "Write true or false",
+        "list": "Write a list",
+        "dict": "Write keys and values",
+    }
+    options = role_docs.load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    name, remedy = next(
+        (name, remedies[spec["type"]]) for name, spec in sorted(options.items()) if spec["type"] in remedies
+    )
+    (tmp_path / "mine.yml").write_text(f"---\n{name}: quite wrong\n")
+    play = f"""
+- hosts: all
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: appgate.platform.{role.name}
+        rolespec_validate: false
+"""
+    result = ansible_playbook(play, "-e", "@mine.yml")
+    said = " ".join(result.stdout.split())
+    assert result.returncode == 2, result.stdout + result.stderr
+    for words in (f'{name} is "quite wrong", which must be', "mine.yml:2", remedy, "changed=0"):
+        assert words in said, said

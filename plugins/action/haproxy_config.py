@@ -29,7 +29,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config im
     render,
     to_text,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import Path, Problem, check, show_path
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import check
+from ansible_collections.appgate.platform.plugins.module_utils.role_types import Path, Problem, short, show_path
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 try:
@@ -129,7 +130,7 @@ class ActionModule(ControllerAction):
             reason = reason.replace("{other}", show_path(self._source(problem.other)))
         # As it was written, not as it was converted: 150 and "150" are different to a person who looks for it.
         written = _look_up(self._values, problem.path)
-        value = f" is {_short(problem.value if written is None else written)}, which" if problem.show_value else ""
+        value = f" is {short(problem.value if written is None else written)}, which" if problem.show_value else ""
         place = self._place(problem.path)
         # "X is VALUE, which must be ...", or "X is missing".
         return f"{show_path(path)}{value} {reason}{f' ({place})' if place else ''}. {problem.remedy}"
@@ -200,7 +201,7 @@ class ActionModule(ControllerAction):
         binary = shutil.which(os.path.expanduser(command[0]), path=SEARCH_PATH)
         if not binary:
             raise AnsibleActionFail(
-                f"haproxy_check_command starts with {_short(command[0])}, which is not installed here{where}. "
+                f"haproxy_check_command starts with {short(command[0])}, which is not installed here{where}. "
                 "Install the package haproxy on the machine that runs Ansible, or name a command that runs HAProxy in an image."
             )
         status = os.stat(binary)
@@ -263,7 +264,7 @@ class ActionModule(ControllerAction):
         if line.extra_line:
             name += f" line {line.extra_line}"
         place = self._line_place(line)
-        return f"{name}{f' ({place})' if place else ''}: {_short(line.text.strip())}. HAProxy says: {finding.message}"
+        return f"{name}{f' ({place})' if place else ''}: {short(line.text.strip())}. HAProxy says: {finding.message}"
 
     @staticmethod
     def _remember(record: FilePath, warnings: list[str]) -> None:
@@ -341,11 +342,6 @@ def _look_up(values: Any, path: Path) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return values
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def _short_path(path: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import (
+from ansible_collections.appgate.platform.plugins.module_utils.role_types import (
     Path,
 )
 

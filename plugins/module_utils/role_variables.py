@@ -45,6 +45,12 @@ def declared(role_path: Path) -> set[str]:
     return names
 
 
+def options(role_path: Path, entry_point: str) -> dict[str, dict[str, Any]]:
+    """The options of an entry point; none where the role declares no such one."""
+    specs = load(role_path / "meta" / "argument_specs.yml").get("argument_specs") or {}
+    return dict((specs.get(entry_point) or {}).get("options") or {})
+
+
 def longer_prefixes(role_path: Path) -> tuple[str, ...]:
     """Prefixes of sibling roles that start with this role's own: `java_agent_` beside `java_`."""
     prefix = f"{role_path.name}_"
