@@ -1,6 +1,6 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a live Prometheus for every expression of the catalog and of every panel, and name those without data.
+"""Ask a live Prometheus for every expression of the catalog and of the dashboards, and name those without data.
 
 python -m observability.live --kubeconfig FILE --context NAME
 
@@ -10,17 +10,15 @@ Prometheus is reached through the API server, so this works wherever kubectl doe
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import re
 import sys
-import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import urllib3
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
     ApiError,
@@ -36,12 +34,13 @@ from observability.generate import CATALOG, DASHBOARDS
 
 #: What Grafana puts in the place of its variables when everything is chosen.
 VARIABLES = {"$cluster": ".*", "$namespace": ".+", "$__rate_interval": "5m"}
+#: A query of Grafana's own, for the values of a variable.
+LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)$")
 POLL_SECONDS = 5.0
-LOAD_PAUSE_SECONDS = 0.2
 
 
 def expressions(root: Path) -> Iterator[tuple[str, str]]:
-    """Where an expression stands, and the expression: metrics, recording rules, panels, variables."""
+    """Where an expression stands, and the expression: metrics, recording rules, panels, variables, annotations."""
     catalog = read([root / CATALOG])
     for metric in catalog.metrics:
         yield f"metric {metric.name}", catalog.for_rule(metric.expr)
@@ -52,12 +51,23 @@ def expressions(root: Path) -> Iterator[tuple[str, str]]:
                 yield f"recording {rule.body['record']}", f"{rule.body['record']}{{{labels}}}"
     for path in sorted((root / DASHBOARDS).glob("*.json")):
         dashboard: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for panel in dashboard["panels"]:
-            for target in panel.get("targets", []):
-                expr = target["expr"]
-                for name, value in VARIABLES.items():
-                    expr = expr.replace(name, value)
-                yield f"dashboard {path.stem}, {panel['title']}, {target['legendFormat']}", expr
+        for place, expr in _of_dashboard(dashboard):
+            for name, value in VARIABLES.items():
+                expr = expr.replace(name, value)
+            yield f"dashboard {path.stem}, {place}", expr
+
+
+def _of_dashboard(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield f"{panel['title']}, {target['legendFormat']}", target["expr"]
+    for variable in dashboard["templating"]["list"]:
+        # A store of one cluster may have no label cluster: a series without the label is an answer.
+        if values := LABEL_VALUES.match(str(variable.get("query"))):
+            yield f"variable {variable['name']}", f"group by ({values['label']}) ({values['series']})"
+    for note in dashboard["annotations"]["list"]:
+        # An annotation shows what happens seldom: without the comparison, it has a value at any time.
+        yield f"annotation {note['name']}", note["expr"].removesuffix(" > 0")
 
 
 class Prometheus:
@@ -83,14 +93,6 @@ def empty(prometheus: Prometheus, wanted: Sequence[tuple[str, str]]) -> dict[str
     return {entry: (why, expr) for (entry, expr), why in zip(wanted, found, strict=True) if why}
 
 
-def load(url: str, ended: threading.Event) -> None:
-    """A few requests a second, so that rates and durations have something to show."""
-    http = urllib3.PoolManager(retries=False, timeout=5)
-    while not ended.wait(LOAD_PAUSE_SECONDS):
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            http.request("GET", url)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m observability.live", description=__doc__.split("\n")[0])
@@ -99,11 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--namespace", default="prometheus")
     parser.add_argument("--service", default="prometheus-kube-prometheus-prometheus:9090")
     parser.add_argument("--timeout-seconds", type=float, default=0, help="ask again for so long before giving up")
-    parser.add_argument("--load", default="", metavar="URL", help="ask for this a few times a second meanwhile")
     given = parser.parse_args(arguments)
-    ended = threading.Event()
-    if given.load:
-        threading.Thread(target=load, args=(given.load, ended), daemon=True).start()
     try:
         prometheus = Prometheus(connect(given.kubeconfig, given.context), given.namespace, given.service)
     except AccessError as error:
@@ -115,7 +113,6 @@ def main(arguments: list[str] | None = None) -> int:
     while missing and time.monotonic() < end:
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
         missing = empty(prometheus, [(entry, expr) for entry, (_why, expr) in missing.items()])
-    ended.set()
     for entry, (why, expr) in missing.items():
         print(f"{entry}: {why}: {expr}", file=sys.stderr)
     print(f"{len(wanted) - len(missing)} of {len(wanted)} expressions have data")

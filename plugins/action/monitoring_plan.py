@@ -315,8 +315,6 @@ class ActionModule(ControllerAction):
             "recover": recover,
             "recover_revision": recover_to,
             "undo_revision": history.undo(changing=bool(why or recover)),
-            "release_exists": newest is not None,
-            "grafana": grafana,
             "grafana_secret": values.grafana_secret(given) if grafana else "",
             "grafana_secret_made": bool(grafana and not given["monitoring_grafana_admin_secret"]),
             "server_version": access.version,
@@ -327,16 +325,9 @@ class ActionModule(ControllerAction):
     def _choose(self, history: helm.History) -> tuple[Chart, str]:
         """The chart, and which of both it is. `auto` asks once, for the first install, and then keeps what is there."""
         given = self._given
-        embedded = local(EMBEDDED, Path(str(given["monitoring_cache_dir"])) / "charts")
-        source = Source(
-            ref=str(given["monitoring_chart_ref"]),
-            version=str(given["monitoring_chart_version"]),
-            cache=Path(str(given["monitoring_cache_dir"])) / "charts",
-            username=str(given["monitoring_chart_username"] or ""),
-            password=str(given["monitoring_chart_password"] or ""),
-            probe_seconds=float(given["monitoring_chart_probe_timeout_seconds"]),
-            plain_http=bool(given["monitoring_chart_plain_http"]),
-        )
+        cache = Path(str(given["monitoring_cache_dir"])) / "charts"
+        embedded = local(EMBEDDED, cache)
+        source = Source.from_inputs(given, cache)
         upstream = Chart.of(source)
         choice = given["monitoring_chart_source"]
         if choice == "auto":

@@ -26,7 +26,9 @@ class ActionModule(ControllerAction):
         paths = {f"monitoring/images/{tag}": str(cache / "images" / tag) for tag in tags.values()}
         inputs = self.inputs("monitoring_chart_")
         if inputs.get("monitoring_chart_source") == "upstream":
-            chart = self._chart(inputs, cache / "charts")
+            # The credentials are read here, where no argument of a task shows them.
+            chart = Chart.of(Source.from_inputs(inputs, cache / "charts"))
+            chart = chart if self._task.check_mode else chart.fetched()
             if chart.path is not None and chart.path.parent == cache / "charts":
                 paths[f"monitoring/charts/{chart.path.name}"] = str(chart.path)
         return {
@@ -37,16 +39,3 @@ class ActionModule(ControllerAction):
             ],
             "stock": {"paths": paths, "packages": {name: name for name in ("buildah", "skopeo")}},
         }
-
-    def _chart(self, inputs: dict[str, Any], cache: Path) -> Chart:
-        """The published chart. Its credentials are read here, where no argument of a task shows them."""
-        source = Source(
-            ref=str(inputs["monitoring_chart_ref"]),
-            version=str(inputs["monitoring_chart_version"]),
-            cache=cache,
-            username=str(inputs.get("monitoring_chart_username") or ""),
-            password=str(inputs.get("monitoring_chart_password") or ""),
-            plain_http=bool(inputs.get("monitoring_chart_plain_http")),
-        )
-        chart = Chart.of(source)
-        return chart if self._task.check_mode else chart.fetched()

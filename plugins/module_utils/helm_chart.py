@@ -20,11 +20,13 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils.parsing.convert_bool import boolean
 
 AGENT = "appgate-platform"
 ACCEPT = "application/vnd.oci.image.manifest.v1+json"
@@ -48,6 +50,20 @@ class Source:
     password: str = ""
     probe_seconds: float = 3.0
     plain_http: bool = False
+
+    @classmethod
+    def from_inputs(cls, given: Mapping[str, Any], cache: Path) -> Source:
+        """The source that the role's variables name. One that isn't set is as its default."""
+        return cls(
+            ref=str(given["monitoring_chart_ref"]),
+            version=str(given["monitoring_chart_version"]),
+            cache=cache,
+            username=str(given.get("monitoring_chart_username") or ""),
+            password=str(given.get("monitoring_chart_password") or ""),
+            probe_seconds=float(given.get("monitoring_chart_probe_timeout_seconds", cls.probe_seconds)),
+            # On the command line, a switch is a text.
+            plain_http=boolean(given.get("monitoring_chart_plain_http", cls.plain_http), strict=False),
+        )
 
     @property
     def scheme(self) -> str:

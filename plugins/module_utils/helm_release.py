@@ -53,7 +53,6 @@ class Release:
     revision: int
     status: str
     updated: datetime.datetime | None
-    description: str
     chart: Mapping[str, Any] = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
     manifest: str = field(repr=False)
@@ -106,7 +105,6 @@ def decode(secret: Mapping[str, Any]) -> Release:
         revision=int(record.get("version") or 0),
         status=str(info.get("status", "unknown")),
         updated=_time(info.get("last_deployed")),
-        description=str(info.get("description", "")),
         chart=record.get("chart") or {},
         values=record.get("config") or {},
         manifest=str(record.get("manifest") or ""),

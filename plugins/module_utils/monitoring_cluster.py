@@ -23,6 +23,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_diagnosis import last_log_lines
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
+from ansible_collections.appgate.platform.plugins.module_utils.monitoring_values import services
 
 #: What a CRD was made from, and by which release.
 CRD_CONTENT_LABEL = "appgate.platform/crds"
@@ -40,9 +41,12 @@ OPERATORS = "app.kubernetes.io/name in (prometheus-operator,kube-prometheus-stac
 MADE_BY_ANNOTATION = "appgate.platform/created-by"
 #: The operator's kinds, and the StatefulSet that each becomes.
 CUSTOM = {"Prometheus": ("prometheuses", "prometheus-"), "Alertmanager": ("alertmanagers", "alertmanager-")}
+#: The label by which the operator says for which of its objects a volume is, and what that is of a release.
+CLAIMANTS = {"prometheus": "Prometheus", "alertmanager": "Alertmanager"}
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 POLL_SECONDS = 0.5
-#: Prometheus answers what it has loaded before it is ready: a first start may be unready for a moment longer.
+#: How long the operator may refuse an object: it may meet one before what it refers to, so its first word is not its last.
+REFUSED_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -313,8 +317,7 @@ def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds
             return _report(cluster, "can't become ready", waiting, failures)
         refused = any("isn't accepted by the operator" in item.progress.text for item in waiting)
         refused_since = (refused_since or now) if refused else 0.0
-        # The operator may meet an object before what it refers to, so its first word is not its last.
-        if refused and now - refused_since > min(15.0, timeout_seconds):
+        if refused and now - refused_since > min(REFUSED_SECONDS, timeout_seconds):
             return _report(cluster, "can't become ready", waiting, failures)
         if now > end:
             return _report(cluster, f"isn't ready after {timeout_seconds:g} s", waiting, failures)
@@ -393,21 +396,30 @@ def secret_data(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def claims(cluster: Cluster, namespace: str, release: str) -> list[str]:
-    """Volumes with stored data: of Prometheus and Alertmanager (the operator labels them), and of Grafana."""
+    """This release's volumes with stored data: of Prometheus and Alertmanager (the operator labels them), and of Grafana."""
     items = cluster.call("GET", resource_path("v1", "persistentvolumeclaims", namespace)).json().get("items") or []
+    own = services(release)
     found = []
     for item in items:
         labels = item["metadata"].get("labels") or {}
-        operator = labels.get("operator.prometheus.io/name") or labels.get("alertmanager")
-        if operator or labels.get("app.kubernetes.io/instance") == release:
+        # To the operator, an instance is one of its objects: it may have the name of another's release.
+        if labels.get("app.kubernetes.io/managed-by") == "prometheus-operator":
+            made_for = ((labels.get(label), own[part][0]) for label, part in CLAIMANTS.items())
+            is_own = any(name == wanted for name, wanted in made_for)
+        else:
+            is_own = labels.get("app.kubernetes.io/instance") == release
+        if is_own:
             found.append(str(item["metadata"]["name"]))
     return sorted(found)
 
 
 def others(cluster: Cluster, namespace: str, release: str) -> list[str]:
     """What in the namespace belongs to somebody else: it keeps the namespace."""
+    # What is stored may be somebody's whose pods are gone, and goes with the namespace.
     found = []
+    own_claims = claims(cluster, namespace, release)
     for version, plural in (
+        ("v1", "persistentvolumeclaims"),
         ("apps/v1", "deployments"),
         ("apps/v1", "statefulsets"),
         ("apps/v1", "daemonsets"),
@@ -421,11 +433,12 @@ def others(cluster: Cluster, namespace: str, release: str) -> list[str]:
             helms = annotations.get("meta.helm.sh/release-name") == release or (
                 item.get("type") == "helm.sh/release.v1" and labels.get("name") == release
             )
-            own = str(metadata["name"]) == f"{release}-grafana-admin"
+            name = str(metadata["name"])
+            own = name in own_claims if plural == "persistentvolumeclaims" else name == f"{release}-grafana-admin"
             if not (
                 helms or own or labels.get("managed-by") == "prometheus-operator" or metadata.get("ownerReferences")
             ):
-                found.append(f"{plural}/{metadata['name']}")
+                found.append(f"{plural}/{name}")
     return found
 
 

@@ -60,7 +60,7 @@ def test_what_is_put_back_removes_nothing_of_which_nothing_is_said() -> None:
             Recorder.sent = (method, path, body)
 
     wanted = {"kind": "Service", "metadata": {"name": "a", "annotations": None}, "spec": {"ports": [{"port": 80}]}}
-    release = helm.Release("r", "n", 1, "deployed", None, "", {}, {}, "")
+    release = helm.Release("r", "n", 1, "deployed", None, {}, {}, "")
     repair(Recorder(), release, [Drift("Service a", "/x", "/x/a", wanted, False, (("spec.ports[0].port", 81, 80),))])  # type: ignore[arg-type]
     assert Recorder.sent == (
         "PATCH",

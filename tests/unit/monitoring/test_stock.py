@@ -28,6 +28,7 @@ PLAY = """
     monitoring_chart_source: {source}
     monitoring_chart_ref: {ref}
     monitoring_chart_version: 1.2.3
+    monitoring_chart_plain_http: {plain_http}
   tasks:
     - appgate.platform.monitoring_stock:
         cache_dir: {cache}
@@ -65,7 +66,7 @@ def test_what_monitoring_takes(
     ref = f"{repository}/shop"
     places = {}
     for source in ("auto", "upstream"):
-        done = ansible_playbook(PLAY.format(source=source, ref=ref, cache=cache))
+        done = ansible_playbook(PLAY.format(source=source, ref=ref, cache=cache, plain_http=False))
         assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(Path(f"{cache}.json").read_text())
         assert found["parts"] == [
@@ -76,6 +77,20 @@ def test_what_monitoring_takes(
     chart = Source(ref, "1.2.3", cache / "charts").cached()
     assert chart.is_file()
     assert dict(places["upstream"].items() - places["auto"].items()) == {f"monitoring/charts/{chart.name}": str(chart)}
-    gone = ansible_playbook(PLAY.format(source="upstream", ref=f"{ref}s", cache=cache))
+    gone = ansible_playbook(PLAY.format(source="upstream", ref=f"{ref}s", cache=cache, plain_http=False))
     assert gone.returncode == 2
     assert "monitoring_chart_ref: " in gone.stdout
+
+
+@pytest.mark.parametrize(
+    ("switch", "says"), [("false", "Give an address that is in reach"), ("true", "there is no oci://")]
+)
+def test_a_switch_from_the_command_line_is_a_text(
+    repository: str, tmp_path: Path, ansible_playbook: Callable[..., CompletedProcess[str]], switch: str, says: str
+) -> None:
+    # The repository speaks HTTP without TLS, and holds no image: what is said shows how it was asked.
+    ref = f"oci://{repository.removeprefix('http://')}/shop"
+    play = PLAY.format(source="upstream", ref=ref, cache=tmp_path / "cache", plain_http=f"'{switch}'")
+    done = ansible_playbook(play)
+    assert done.returncode == 2
+    assert says in done.stdout, done.stdout

@@ -75,6 +75,35 @@ def test_each_panel_explains_itself_and_asks_the_variables(path: Path) -> None:
             assert set(re.findall(r"\$\{?\w+\}?", target["expr"])) <= known, target["expr"]
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        (
+            "app",
+            rf"histogram_quantile\({quantile}, sum by \(.*\ble\) \(rate\(appgate_http_request_duration_seconds_bucket{{",
+        )
+        for quantile in ("0.50", "0.95", "0.99")
+    ]
+    + [
+        ("app", r"rate\(appgate_http_request_duration_seconds_count{"),
+        ("app", r'rate\(haproxy_frontend_http_responses_total{.*code="5xx"'),
+        ("app", r'rate\(appgate_http_request_duration_seconds_count{.*status=~"5'),
+        ("haproxy", r'haproxy_backend_current_queue{.*proxy="flask"'),
+        ("haproxy", r"sum by \(proxy, state\) \(haproxy_backend_status{"),
+        ("haproxy", r'rate\(haproxy_frontend_http_responses_total{.*code="5xx"'),
+        ("haproxy", r"haproxy_frontend_current_sessions{.*/ \(haproxy_frontend_limit_sessions{"),
+        ("haproxy", r"sum by \(pod\) \(haproxy_frontend_current_sessions{"),
+        ("gunicorn", r"sum by \(pod\) \(appgate_workers{"),
+        ("gunicorn", r"appgate_workers{.*/ .*max_over_time\(appgate_workers{"),
+        ("gunicorn", r"appgate_worker_threads{"),
+    ],
+)
+def test_what_a_person_looks_for_has_a_panel(name: str, asked: str) -> None:
+    dashboard = load(support.DASHBOARDS / f"{name}.json")
+    queries = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
+    assert [expr for expr in queries if re.search(asked, expr)], queries
+
+
 @each_dashboard
 def test_panels_fill_the_grid_and_do_not_overlap(path: Path) -> None:
     taken: set[tuple[int, int]] = set()
