@@ -22,11 +22,13 @@ options:
     required: true
   state:
     description:
-      - V(planned) changes nothing, checks the machine when something is to be done, and returns what V(present) would do.
+      - V(planned) changes nothing, checks the machine when it is to run one more node, and returns what V(present) would do.
+        Features of the kernel are tried where the programs for it are installed.
+      - V(checked) does the same once more, after packages were installed, and says so when it refuses the machine.
       - V(present) makes the cluster, or repairs it.
       - V(absent) removes it.
     type: str
-    choices: [planned, present, absent]
+    choices: [planned, checked, present, absent]
     default: present
   address_block:
     description: The private /16 block that the cluster's nodes, pods, services and load balancers share.
@@ -45,11 +47,12 @@ options:
     type: str
     required: true
   parts_fingerprint:
-    description: A text that changes when any binary changes; the nodes are then started again with the new ones.
+    description: A text that changes when any binary or the image changes; the nodes are then started again with the new ones.
     type: str
     required: true
   addons_fingerprint:
-    description: A text that changes when O(addons) would; they are then applied again.
+    description:
+      - A text that changes when O(addons) would. They are then applied again, and when O(parts_fingerprint) changes.
     type: str
     required: true
   binary_dirs:
@@ -58,7 +61,7 @@ options:
     elements: path
     default: []
   node_image:
-    description: An OCI archive with the image of the system pods.
+    description: An OCI archive with the image of the system pods. Another image has another file name.
     type: path
   addons:
     description: The objects to apply in the new cluster, as a YAML stream.
@@ -127,7 +130,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.system i
 
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["planned", "present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["planned", "checked", "present", "absent"], "default": "present"},
     "address_block": {"type": "str", "required": True},
     "node_count": {"type": "int", "default": 1},
     "dns_domain": {"type": "str", "default": "cluster.local"},
@@ -152,9 +155,12 @@ def caller() -> tuple[int, int]:
     )
 
 
-def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Do what the parameters say; return the module's result."""
-    wanted = spec.parse(
+def specified(params: dict[str, Any]) -> spec.Cluster:
+    """The cluster that the parameters describe.
+
+    :raises SpecError: when there can't be such a one
+    """
+    return spec.parse(
         params["name"],
         params["address_block"],
         params["node_count"],
@@ -162,6 +168,11 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         params["kubernetes_version"],
         Path(params["state_dir"]),
     )
+
+
+def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Do what the parameters say; return the module's result."""
+    wanted = specified(params)
     cluster = EmbeddedCluster(
         wanted,
         parts_fingerprint=params["parts_fingerprint"],
@@ -181,18 +192,17 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             cluster.absent()
     else:
         result["pending"] = cluster.pending()
-        if any(sentence.startswith(("create", "start", "join")) for sentence in result["pending"]):
-            preflight.refuse(
-                preflight.problems(
-                    wanted,
-                    min_free_memory_mib=params["min_free_memory_mib"],
-                    min_free_disk_mib=params["min_free_disk_mib"],
-                )
+        if any(sentence.startswith(("create", "start node", "join")) for sentence in result["pending"]):
+            found = preflight.problems(
+                wanted,
+                min_free_memory_mib=params["min_free_memory_mib"],
+                min_free_disk_mib=params["min_free_disk_mib"],
             )
-        planned = params["state"] == "planned"
-        result["changed"] = bool(result["pending"]) and not planned
-        if result["pending"] and not planned and not check_mode:
-            preflight.refuse(preflight.kernel_problems(wanted.state_dir))
+            found += preflight.kernel_problems(wanted.state_dir)
+            # Only the plan comes before packages and parts, which are not of this module's doing.
+            preflight.refuse(found, nothing_changed=params["state"] == "planned")
+        result["changed"] = bool(result["pending"]) and params["state"] == "present"
+        if result["changed"] and not check_mode:
             cluster.present()
     result["steps"] = cluster.outcome.steps
     result["cluster"] = cluster.facts()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -41,6 +42,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.system i
     wait_for,
 )
 
+RENEWED = "start the nodes again with other binaries or another image"
 KUBECTL = [f"{config.BIN_DIR}/kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
 
 
@@ -64,10 +66,10 @@ class Outcome:
 class EmbeddedCluster:
     """Brings one cluster to the wanted state.
 
-    :param parts_fingerprint: a text that changes with any of the binaries
-    :param addons_fingerprint: a text that changes with ``addons``
+    :param parts_fingerprint: a text that changes with any of the binaries and with the node image
+    :param addons_fingerprint: a text that changes with what is in ``addons`` besides the parts' manifests
     :param binaries: every binary that goes into the nodes, by name
-    :param node_image: an image archive that holds the node image
+    :param node_image: an image archive that holds the node image; another one has another file name
     :param addons: the objects to apply, a YAML stream
     :param kubeconfig: where a person's kubeconfig goes
     :param owner: user and group id that the kubeconfig is given to
@@ -87,7 +89,7 @@ class EmbeddedCluster:
     ) -> None:
         self.cluster = cluster
         self.parts_fingerprint = parts_fingerprint
-        self.addons_fingerprint = addons_fingerprint
+        self.addons_fingerprint = fingerprint([addons_fingerprint, parts_fingerprint])
         self.binaries = binaries
         self.node_image = node_image
         self.addons = addons
@@ -130,7 +132,7 @@ class EmbeddedCluster:
                 "Remove it first with cluster_state: absent."
             )
         if state.get("parts") != self.parts_fingerprint:
-            todo.append("start the nodes again with other binaries")
+            todo.append(RENEWED)
         for node in self.nodes:
             if node.pid() is None:
                 todo.append(f"start node {node.node.name}")
@@ -183,7 +185,7 @@ class EmbeddedCluster:
                 with self.outcome.step("clear what an interrupted run left"):
                     self._clear()
             if state.get("initialised") and state.get("parts") != self.parts_fingerprint:
-                with self.outcome.step("stop the nodes that run other binaries"):
+                with self.outcome.step("stop the nodes that run other binaries or another image"):
                     for node in self.nodes:
                         node.stop()
             with self.outcome.step("link the binaries"):
@@ -195,8 +197,13 @@ class EmbeddedCluster:
                     node.start()
                 self._route_pods()
             with self.outcome.step("import the node image"):
-                for node in self.nodes:
-                    self._import_image(node)
+                outdated = [node for node in self.nodes if self._import_image(node)]
+            if outdated:
+                with self.outcome.step("start the nodes again with the new image"):
+                    for node in outdated:
+                        node.stop()
+                        node.start()
+                    self._route_pods()
             if not self._state().get("initialised"):
                 with self.outcome.step("initialise the control plane"):
                     self._init()
@@ -290,7 +297,8 @@ class EmbeddedCluster:
         # CoreDNS does not start without one; nobody answers there, and names outside are not found.
         return "\n".join(kept or [f"nameserver {self.cluster.host_address}"]) + "\n"
 
-    def _import_image(self, node: RunningNode) -> None:
+    def _import_image(self, node: RunningNode) -> bool:
+        """Have the node hold the wanted image; return whether it held another one, of which it may have started pods."""
         ctr = [f"{config.BIN_DIR}/ctr", "--address", config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
         wait_for(
             f"containerd of node {node.node.name}",
@@ -298,11 +306,17 @@ class EmbeddedCluster:
             60,
             explain=lambda: f"Its log ends:\n{node.daemon_log('containerd')}",
         )
-        if NODE_IMAGE not in node.enter([*ctr, "images", "list", "--quiet"]).stdout.split():
-            archive = node.directory / "opt" / "node-image.tar"
-            shutil.copyfile(self.node_image, archive)
-            node.enter([*ctr, "images", "import", "/opt/node-image.tar"])
-            archive.unlink()
+        # The image's name is in what kubeadm wrote and stays; which one it is, is in the archive's name.
+        note = node.directory / "node-image"
+        held = NODE_IMAGE in node.enter([*ctr, "images", "list", "--quiet"]).stdout.split()
+        if held and read_text(note) == self.node_image.name:
+            return False
+        archive = node.directory / "opt" / "node-image.tar"
+        shutil.copyfile(self.node_image, archive)
+        node.enter([*ctr, "images", "import", "/opt/node-image.tar"])
+        archive.unlink()
+        write_file(note, self.node_image.name, 0o600)
+        return held
 
     def _init(self) -> None:
         token = f"{secrets.token_hex(3)}.{secrets.token_hex(8)}"
@@ -515,8 +529,15 @@ class EmbeddedCluster:
             self._clear()
             self.kubeconfig.unlink(missing_ok=True)
             shutil.rmtree(self.cluster.state_dir)
-        if not any(self.cluster.state_dir.parent.iterdir()):
-            self.cluster.state_dir.parent.rmdir()
+        leave_no_directory(self.cluster.state_dir)
+
+
+def leave_no_directory(state_dir: Path) -> None:
+    """Remove the empty directories that the role has made above a cluster's; a person's own directory stays."""
+    for directory, name in zip(state_dir.parents, ("clusters", "appgate"), strict=False):
+        if directory.name == name:
+            with contextlib.suppress(OSError):  # it holds other clusters
+                directory.rmdir()
 
 
 def read_text(path: Path) -> str | None:

@@ -248,9 +248,9 @@ class RunningNode:
                         (level / name).write_text((level.parent / name).read_text())
 
 
-def is_cgroup_v1() -> bool:
+def is_cgroup_v1(root: Path = CGROUP_ROOT) -> bool:
     """Whether the machine's controllers are in the old hierarchies (hybrid counts as old)."""
-    return not (CGROUP_ROOT / "cgroup.controllers").exists()
+    return not (root / "cgroup.controllers").exists()
 
 
 def remove_cgroup(directory: Path) -> None:

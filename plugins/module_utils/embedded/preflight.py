@@ -8,17 +8,25 @@ import ctypes
 import ipaddress
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ansible_collections.appgate.platform.plugins.module_utils.embedded.node import CGROUP_ROOT, is_cgroup_v1
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec import Cluster
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError, run
 
 # How many inotify instances the daemons of a node have open; counted on a control plane: 26.
 INOTIFY_INSTANCES_OF_A_NODE = 32
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+# The oldest release of each system that has the packages; a derivative counts in its own way and is believed.
+OLDEST_RELEASES = {"debian": (12,), "ubuntu": (24, 4)}
+ARCHITECTURES = ("x86_64", "aarch64")
+# What the trials below are made with.
+TRIAL_PROGRAMS = ("unshare", "ip", "nft")
 # Kernel features are tried, in a network namespace that goes when the command ends: a module that is
 # merely not loaded yet counts as there.
 NETWORK_TRIALS = {
@@ -37,15 +45,21 @@ NETWORK_TRIALS = {
 
 
 def problems(
-    cluster: Cluster, *, min_free_memory_mib: int, min_free_disk_mib: int, proc: Path = Path("/proc")
+    cluster: Cluster,
+    *,
+    min_free_memory_mib: int,
+    min_free_disk_mib: int,
+    proc: Path = Path("/proc"),
+    cgroup_root: Path = CGROUP_ROOT,
 ) -> list[str]:
     """Every reason why this machine can't hold the cluster, each with its remedy; empty when it can."""
     found: list[str] = []
     checks: list[Callable[[], str | None]] = [
         lambda: operating_system_problem(Path("/etc/os-release")),
+        lambda: architecture_problem(platform.machine()),
         lambda: _memory(proc / "meminfo", min_free_memory_mib),
         lambda: _disk(cluster.state_dir, min_free_disk_mib),
-        lambda: _controllers(proc / "cgroups"),
+        lambda: controllers_problem(proc / "cgroups", cgroup_root),
         lambda: inotify_problem(INOTIFY_INSTANCES_OF_A_NODE * len(cluster.nodes)),
         lambda: _addresses(cluster),
     ]
@@ -57,7 +71,13 @@ def problems(
 
 
 def kernel_problems(state_dir: Path) -> list[str]:
-    """Kernel features that are missing; needs root and the packages ``iproute2`` and ``nftables``."""
+    """Kernel features that are missing; needs root.
+
+    Where the programs that try them are missing, nothing is known: their packages are about to be installed, and then it is
+    asked again.
+    """
+    if any(shutil.which(program) is None for program in TRIAL_PROGRAMS):
+        return []
     found = []
     for feature, trial in NETWORK_TRIALS.items():
         done = run(["unshare", "--net", "sh", "-e", "-c", trial], check=False)
@@ -91,13 +111,32 @@ def operating_system_problem(release: Path) -> str | None:
     if release.exists():
         for line in release.read_text().splitlines():
             key, _equals, value = line.partition("=")
-            values[key] = value.strip('"')
-    names = [values.get("ID", ""), *values.get("ID_LIKE", "").split()]
-    if "debian" in names or "ubuntu" in names:
+            values[key] = value.strip("\"'")
+    system = values.get("ID", "")
+    kin = {system, *values.get("ID_LIKE", "").split()}
+    # Debian's testing and unstable have no number: they are newer than each that has one.
+    version = tuple(map(int, re.findall(r"\d+", values.get("VERSION_ID", ""))))
+    oldest = OLDEST_RELEASES.get(system, ())
+    if kin & OLDEST_RELEASES.keys() and (not version or version >= oldest):
+        return None
+    reason = (
+        "is too old for the embedded cluster"
+        if kin & OLDEST_RELEASES.keys()
+        else "does not have Debian's packages, of which the embedded cluster is made"
+    )
+    return (
+        f"This machine runs {values.get('PRETTY_NAME', 'an unknown system')}, which {reason}. "
+        "Use Debian 12 or newer, Ubuntu 24.04 or newer, or an inventory that names a cluster of your own."
+    )
+
+
+def architecture_problem(machine: str) -> str | None:
+    """Why a machine of this kind, named as the kernel does, can't be served, None when it can."""
+    if machine in ARCHITECTURES:
         return None
     return (
-        f"This machine runs {values.get('PRETTY_NAME', 'an unknown system')}; the embedded cluster is made of "
-        "Debian's packages. Use Debian or Ubuntu, or an inventory that names a cluster of your own."
+        f"This machine's architecture is {machine}; the embedded cluster's parts are there for amd64 and arm64 only. "
+        "Use a machine with amd64 or arm64, or an inventory that names a cluster of your own."
     )
 
 
@@ -124,8 +163,16 @@ def _disk(state_dir: Path, wanted_mib: int) -> str | None:
     )
 
 
-def _controllers(cgroups: Path) -> str | None:
-    enabled = {fields[0] for fields in (line.split() for line in cgroups.read_text().splitlines()) if fields[3] == "1"}
+def controllers_problem(proc_cgroups: Path, root: Path) -> str | None:
+    """Why the nodes' pods could not be limited, None when they can.
+
+    ``/proc/cgroups`` tells about the old hierarchies only: a kernel may have a controller in the unified one and not list it.
+    """
+    if is_cgroup_v1(root):
+        lines = [line.split() for line in proc_cgroups.read_text().splitlines()]
+        enabled = {fields[0] for fields in lines if fields[3] == "1"}
+    else:
+        enabled = set((root / "cgroup.controllers").read_text().split())
     missing = [name for name in CONTROLLERS if name not in enabled]
     if not missing:
         return None
@@ -199,16 +246,21 @@ def _free_block(cluster: Cluster) -> str:
 
 def _overlay(state_dir: Path) -> str | None:
     parent = existing_parent(state_dir)
-    with tempfile.TemporaryDirectory(dir=parent) as trial:
-        for name in ("lower", "upper", "work", "merged"):
-            Path(trial, name).mkdir()
-        options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
-        done = run(
-            [
-                *("unshare", "--mount", "--propagation", "private"),
-                *("mount", "-t", "overlay", "-o", options, "overlay", f"{trial}/merged"),
-            ],
-            check=False,
+    try:
+        with tempfile.TemporaryDirectory(dir=parent) as trial:
+            for name in ("lower", "upper", "work", "merged"):
+                Path(trial, name).mkdir()
+            options = f"lowerdir={trial}/lower,upperdir={trial}/upper,workdir={trial}/work"
+            done = run(
+                [
+                    *("unshare", "--mount", "--propagation", "private"),
+                    *("mount", "-t", "overlay", "-o", options, "overlay", f"{trial}/merged"),
+                ],
+                check=False,
+            )
+    except OSError as error:
+        return (
+            f"Nothing can be written under {parent} ({error.strerror}). Make that possible, or set cluster_state_dir."
         )
     if done.returncode == 0:
         return None
@@ -225,11 +277,17 @@ def existing_parent(path: Path) -> Path:
     return path
 
 
-def refuse(found: list[str]) -> None:
+def refuse(found: list[str], *, nothing_changed: bool) -> None:
     """Raise what was found as one error.
 
+    :param nothing_changed: whether the run did nothing yet, and not only to the cluster
     :raises ClusterError: when there is at least one problem
     """
     if found:
+        words = (
+            "Nothing was changed, as this machine can't hold the cluster: "
+            if nothing_changed
+            else "The cluster was not touched, as this machine can't hold it: "
+        )
         # The first line is what the closing table repeats, so it names the first reason.
-        raise ClusterError("Nothing was changed, as this machine can't hold the cluster: " + "\nAlso: ".join(found))
+        raise ClusterError(words + "\nAlso: ".join(found))

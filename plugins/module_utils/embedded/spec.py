@@ -35,7 +35,16 @@ NODE_IMAGE = "appgate.internal/node:1"
 
 
 class SpecError(ValueError):
-    """An input that no cluster can be made of: variable, value and remedy in one sentence."""
+    """An input that no cluster can be made of.
+
+    :param variable: the role's variable that gave it
+    :param text: its value and the remedy, to stand after the variable and the place where it was set
+    """
+
+    def __init__(self, variable: str, text: str) -> None:
+        super().__init__(f"{variable}: {text}.")
+        self.variable = variable
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -157,22 +166,23 @@ def parse(
     """
     if not NAME_PATTERN.match(name):
         raise SpecError(
-            f"cluster_name is '{name}': use 1 to 32 lower-case letters, digits and hyphens, "
-            "a letter or digit at both ends."
+            "cluster_name",
+            f"'{name}' must be 1 to 32 lower-case letters, digits and hyphens, with a letter or digit at both ends",
         )
     try:
         block = ipaddress.IPv4Network(address_block)
     except ValueError as error:
         raise SpecError(
-            f"cluster_address_block is '{address_block}': {error}. Give a /16 such as 10.200.0.0/16."
+            "cluster_address_block",
+            f"'{address_block}' is no block of addresses ({error}). Give a private /16, such as 10.200.0.0/16",
         ) from None
     if block.prefixlen != 16 or not block.is_private:
         raise SpecError(
-            f"cluster_address_block is '{address_block}': it must be a private block of size /16, "
-            "such as 10.200.0.0/16."
+            "cluster_address_block",
+            f"'{address_block}' must be a private block of size /16, such as 10.200.0.0/16",
         )
     if not 1 <= node_count <= MAX_NODES:
-        raise SpecError(f"cluster_node_count is {node_count}: give a number from 1 to {MAX_NODES}.")
+        raise SpecError("cluster_node_count", f"{node_count} must be a number from 1 to {MAX_NODES}")
     return Cluster(name, block, node_count, dns_domain, kubernetes_version, state_dir / name)
 
 
