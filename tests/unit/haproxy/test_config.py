@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils.haproxy_config import explain, quote, render, to_text
-from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import acls_of_condition, check, split_words
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_input import (
+    acls_of_condition,
+    check,
+    split_words,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.role_types import Problem, show_path
 
 from .support import HERE, directives, equivalent, minimal, specs, words
