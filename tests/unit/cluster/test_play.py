@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -69,3 +72,31 @@ def test_check_mode_does_not_need_an_image_in_the_cache(
     done = ansible_playbook(json.dumps(play), "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (cache / "images").exists()
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("buildah"), reason="needs root and buildah (make up installs it)"
+)
+def test_an_image_that_another_run_has_made_meanwhile_is_no_reason_to_fail(
+    ansible_playbook: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    image = tmp_path / "cache" / "node.tar"
+    image.parent.mkdir()
+    image.write_text("of the other run")
+    play = [
+        {
+            "hosts": "all",
+            "connection": "local",
+            "gather_facts": False,
+            "tasks": [
+                {
+                    "ansible.builtin.include_role": {"name": "appgate.platform.cluster", "tasks_from": "node_image"},
+                    "vars": {"__cluster_node_image": str(image)},
+                }
+            ],
+        }
+    ]
+    done = ansible_playbook(json.dumps(play))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(image) as archive:
+        assert "index.json" in archive.getnames()
