@@ -96,7 +96,7 @@ def test_an_image_that_another_run_has_made_meanwhile_is_no_reason_to_fail(
             ],
         }
     ]
-    done = ansible_playbook(json.dumps(play))
+    done = ansible_playbook(json.dumps(play), "-e", f"ansible_python_interpreter={sys.executable}")
     assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(image) as archive:
         assert "index.json" in archive.getnames()
