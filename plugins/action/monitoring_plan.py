@@ -40,7 +40,7 @@ from ansible_collections.appgate.platform.plugins.plugin_utils.controller import
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "charts" / "monitoring"
-GO = ROOT / "roles" / "sources" / "files" / "go"
+SOURCES = ROOT / "roles" / "sources"
 NO_GRAFANA = (
     "no published image of it was in reach when monitoring was installed, and it can't be built from source here. "
     "Give one that the nodes can pull, for example monitoring_grafana=enabled with "
@@ -239,7 +239,7 @@ class ActionModule(ControllerAction):
         grafana, grafana_missing = self._grafana(history, embedded)
         pending: list[str] = []
 
-        wanted = images.deliveries(GO, given) if embedded else {}
+        wanted = images.deliveries(SOURCES, given, pages=self.switch("sources_pages_enabled", True)) if embedded else {}
         mirror = bool(given["monitoring_image_mirror"])
         if embedded and not (mirror or given["monitoring_image_registry"]):
             self._refuse(
@@ -256,7 +256,9 @@ class ActionModule(ControllerAction):
             given,
             embedded=embedded,
             images=images.as_values(wanted, digests, mirror=mirror),
-            versions={part: images.version(GO, part) for part in ("prometheus", "alertmanager")} if embedded else {},
+            versions={part: images.version(SOURCES, part) for part in ("prometheus", "alertmanager")}
+            if embedded
+            else {},
             scraped=scraped,
             grafana=grafana,
             kube_proxy_by_node=scraped["kube-proxy"] and not embedded and live.kube_proxy_is_a_process(cluster),
@@ -354,7 +356,7 @@ class ActionModule(ControllerAction):
             there = bool((newest.values.get("grafana") or {}).get("enabled"))
         elif given["monitoring_image_mirror"]:
             grafana = yaml.safe_load((EMBEDDED / "values.yaml").read_text(encoding="utf-8"))["grafana"]
-            there = images.mirrored(GO, given, [grafana["image"], grafana["sidecar"]["image"]])
+            there = images.mirrored(SOURCES, given, [grafana["image"], grafana["sidecar"]["image"]])
         else:
             there = Source.registry_answers(
                 "registry-1.docker.io", float(given["monitoring_chart_probe_timeout_seconds"])
@@ -375,7 +377,7 @@ class ActionModule(ControllerAction):
         return {name: known[name] or found for name, found in live.listening(cluster).items()}
 
     def _crd_content(self, embedded: bool, chart: Chart) -> str:
-        text = images.fingerprint(GO, "prometheus-operator") if embedded else f"{chart.name}-{chart.version}"
+        text = images.fingerprint(SOURCES, "prometheus-operator") if embedded else f"{chart.name}-{chart.version}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _why(self, history: helm.History, chart: Chart, merged: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from ansible_collections.appgate.platform.plugins.module_utils import monitoring
 from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
-GO = Path(__file__).resolve().parents[2] / "roles" / "sources" / "files" / "go"
+SOURCES = Path(__file__).resolve().parents[2] / "roles" / "sources"
 
 
 class ActionModule(ControllerAction):
@@ -22,7 +22,8 @@ class ActionModule(ControllerAction):
 
     def work(self, given: dict[str, Any]) -> dict[str, Any]:
         cache = Path(given["cache_dir"])
-        tags = {image: images.tag(GO, image) for image in images.IMAGES}
+        pages = self.switch("sources_pages_enabled", True)
+        tags = {image: images.tag(SOURCES, image, pages=pages) for image in images.IMAGES}
         paths = {f"monitoring/images/{tag}": str(cache / "images" / tag) for tag in tags.values()}
         inputs = self.inputs("monitoring_chart_")
         if inputs.get("monitoring_chart_source") == "upstream":

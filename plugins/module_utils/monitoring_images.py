@@ -9,7 +9,7 @@ unchanged run asks the registry for six names and is done.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import json
 import re
 import shutil
@@ -32,6 +32,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_work import
     short_hash,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import in_parallel
+from ansible_collections.appgate.platform.plugins.module_utils.role_variables import load
 
 #: Part of every tag. Raise it when this file builds something else from the same parts.
 RECIPE = "1"
@@ -40,6 +41,12 @@ KEPT = 12
 #: Certificates of Debian's ca-certificates, as an image needs them, else what the machine has.
 AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+#: Where the role `sources` has a directory with go.mod and go.sum for each part.
+GO_MODULES = Path("files") / "go"
+#: What the catalog says of a part that its programs don't depend on.
+NO_INPUTS = ("license", "build_mib", "upstream_mib")
 
 
 @dataclass(frozen=True)
@@ -61,31 +68,43 @@ IMAGES = (
 )
 
 
-def fingerprint(go: Path, part: str) -> str:
-    """A part's identity: what decides its version and all that it is compiled from."""
-    texts = [(go / part / name).read_bytes() for name in ("go.mod", "go.sum")]
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+@functools.cache
+def _catalog(sources: Path) -> dict[str, dict[str, Any]]:
+    """What the role `sources` knows of each part."""
+    known: dict[str, dict[str, Any]] = load(sources / "vars" / "catalog.yml")["sources_catalog"]["parts"]
+    return known
 
 
-def version(go: Path, part: str) -> str:
+def fingerprint(sources: Path, part: str, *, pages: bool = True) -> str:
+    """A part's identity: what decides its version, all that it is compiled from, and how. `sources` is the role's directory.
+
+    :param pages: whether web pages are compiled in, where the part has some
+    """
+    texts = [(sources / GO_MODULES / part / name).read_text(encoding="utf-8") for name in ("go.mod", "go.sum")]
+    without = {*NO_INPUTS, *(() if pages else ("pages",))}
+    recipe = {key: value for key, value in _catalog(sources)[part].items() if key not in without}
+    return short_hash([*texts, recipe])
+
+
+def version(sources: Path, part: str) -> str:
     """The release of a part, such as v3.15.0; Prometheus' Go module has a numbering of its own."""
-    text = (go / part / "go.mod").read_text(encoding="utf-8")
+    path = sources / GO_MODULES / part / "go.mod"
+    text = path.read_text(encoding="utf-8")
     modules = {"prometheus": "github.com/prometheus/prometheus", "alertmanager": "github.com/prometheus/alertmanager"}
     match = re.search(rf"(?m)^\s*(?:require )?{re.escape(modules[part])} (v\S+)", text)
     if not match:
-        raise ImageError(f"{go / part / 'go.mod'} requires no {modules[part]}: restore it from the repository.")
+        raise ImageError(f"{path} requires no {modules[part]}: restore it from the repository.")
     own = re.fullmatch(r"v0\.(\d)(\d\d)\.(\d+)", match.group(1)) if part == "prometheus" else None
     return f"v{own.group(1)}.{int(own.group(2))}.{own.group(3)}" if own else match.group(1)
 
 
-def tag(go: Path, image: Image) -> str:
+def tag(sources: Path, image: Image, *, pages: bool = True) -> str:
     """The name of an image's content."""
-    return short_hash(
-        {"recipe": RECIPE, "part": fingerprint(go, image.part), "program": image.program, "machine": machine()}
-    )
+    part = fingerprint(sources, image.part, pages=pages)
+    return short_hash({"recipe": RECIPE, "part": part, "program": image.program, "machine": machine()})
 
 
-def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
+def deliveries(sources: Path, given: Mapping[str, Any], *, pages: bool = True) -> dict[str, Delivery]:
     """Where each image belongs. A mirror takes the registry's place, under one name for this machine and the nodes."""
     mirror = str(given["monitoring_image_mirror"])
     registry = mirror or str(given["monitoring_image_registry"])
@@ -93,7 +112,7 @@ def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
         image.name: Delivery(
             kind="registry",
             name=f"monitoring/{image.name}",
-            tag=tag(go, image),
+            tag=tag(sources, image, pages=pages),
             registry=registry,
             registry_pull=mirror or str(given["monitoring_image_registry_pull"] or registry),
             plain_http=bool(given["monitoring_image_registry_plain_http"]),
@@ -105,9 +124,9 @@ def deliveries(go: Path, given: Mapping[str, Any]) -> dict[str, Delivery]:
     }
 
 
-def mirrored(go: Path, given: Mapping[str, Any], published: Sequence[Mapping[str, Any]]) -> bool:
+def mirrored(sources: Path, given: Mapping[str, Any], published: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the mirror has these images of others, given as a chart's values have them."""
-    some = next(iter(deliveries(go, given).values()))
+    some = next(iter(deliveries(sources, given).values()))
     wanted = {
         str(image["repository"]): dataclasses.replace(some, name=str(image["repository"]), tag=str(image["tag"]))
         for image in published

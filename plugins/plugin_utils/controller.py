@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 try:
@@ -89,6 +90,10 @@ class ControllerAction(ActionBase):
         """The variables of a role, templated."""
         names = [name for name in self.variables if isinstance(name, str) and name.startswith(prefix)]
         return {str(name): self._templar.template(self.variables[name]) for name in names}
+
+    def switch(self, variable: str, default: bool) -> bool:
+        """A switch of another role. On the command line, it is a text."""
+        return bool(boolean(self._templar.template(self.variables.get(variable, default)), strict=False))
 
     def sentence(self, variable: str, text: str) -> str:
         """What is wrong with a variable, and where it was set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tests.parts import program
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "monitoring"
-GO = ROOT / "roles" / "sources" / "files" / "go"
+SOURCES = ROOT / "roles" / "sources"
 
 
 def run(*command: str) -> str:
@@ -55,22 +56,32 @@ def test_two_renderings_are_the_same() -> None:
 
 def test_defaults_name_the_versions_that_are_built() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    assert values["prometheus"]["prometheusSpec"]["version"] == images.version(GO, "prometheus")
-    assert values["alertmanager"]["alertmanagerSpec"]["version"] == images.version(GO, "alertmanager")
+    assert values["prometheus"]["prometheusSpec"]["version"] == images.version(SOURCES, "prometheus")
+    assert values["alertmanager"]["alertmanagerSpec"]["version"] == images.version(SOURCES, "alertmanager")
 
 
 def test_an_image_is_named_by_what_it_is_made_of(tmp_path: Path) -> None:
-    for part in {image.part for image in images.IMAGES}:
-        (tmp_path / part).mkdir()
-        for name in ("go.mod", "go.sum"):
-            (tmp_path / part / name).write_bytes((GO / part / name).read_bytes())
-    before = {image.name: images.tag(tmp_path, image) for image in images.IMAGES}
+    def tags(name: str, **how: bool) -> dict[str, str]:
+        # What is read is remembered by its directory.
+        role = shutil.copytree(SOURCES, tmp_path / name)
+        if name in edits:
+            edits[name](role)
+        return {image.name: images.tag(role, image, **how) for image in images.IMAGES}
+
+    def append(role: Path) -> None:
+        with (role / "files/go/prometheus/go.sum").open("a") as stream:
+            stream.write("more\n")
+
+    def flags(role: Path) -> None:
+        path = role / "vars/catalog.yml"
+        path.write_text(path.read_text().replace("tag: builtinassets", "tag: others"))
+
+    edits = {"go.sum": append, "flags": flags}
+    before = tags("same")
     assert len(set(before.values())) == len(images.IMAGES)
-    assert before == {image.name: images.tag(GO, image) for image in images.IMAGES}
-    with (tmp_path / "prometheus" / "go.sum").open("a") as stream:
-        stream.write("more\n")
-    after = {image.name: images.tag(tmp_path, image) for image in images.IMAGES}
-    assert {name for name in before if before[name] != after[name]} == {"prometheus"}
+    assert before == {image.name: images.tag(SOURCES, image) for image in images.IMAGES}
+    for after in (tags("go.sum"), tags("flags"), tags("no pages", pages=False)):
+        assert {name for name in before if before[name] != after[name]} == {"prometheus"}
 
 
 def test_an_image_holds_its_program_and_little_else(tmp_path: Path) -> None:
@@ -113,14 +124,14 @@ def test_one_variable_points_every_image_at_a_mirror(mirror: str, tmp_path: Path
         "monitoring_image_registry_pull": "nodes.example.com:5000/own",
         "monitoring_image_mirror": mirror,
     }
-    wanted = images.deliveries(GO, given)
+    wanted = images.deliveries(SOURCES, given)
     assert {delivery.registry for delivery in wanted.values()} == {mirror}
     digests = dict.fromkeys(wanted, f"sha256:{'0' * 64}")
     merged = values.build(
         given,
         embedded=True,
         images=images.as_values(wanted, digests, mirror=True),
-        versions={name: images.version(GO, name) for name in ("prometheus", "alertmanager")},
+        versions={name: images.version(SOURCES, name) for name in ("prometheus", "alertmanager")},
         scraped={},
         grafana=True,
     )
@@ -166,9 +177,9 @@ def test_grafana_is_looked_for_in_the_mirror(mirror: tuple[str, set[str]]) -> No
     grafana = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["grafana"]
     published = [grafana["image"], grafana["sidecar"]["image"]]
     there.add("/v2/all/grafana/grafana/manifests/13.2.0")
-    assert not images.mirrored(GO, given, published)
+    assert not images.mirrored(SOURCES, given, published)
     there.add("/v2/all/kiwigrid/k8s-sidecar/manifests/2.10.1")
-    assert images.mirrored(GO, given, published)
+    assert images.mirrored(SOURCES, given, published)
 
 
 def test_a_mirror_out_of_reach_is_named_by_its_variable() -> None:
@@ -178,4 +189,4 @@ def test_a_mirror_out_of_reach_is_named_by_its_variable() -> None:
         "monitoring_image_mirror": "127.0.0.1:1",
     }
     with pytest.raises(ImageError, match=r"^monitoring_image_mirror='127\.0\.0\.1:1' cannot be reached"):
-        images.find(images.deliveries(GO, given), mirror=True)
+        images.find(images.deliveries(SOURCES, given), mirror=True)
