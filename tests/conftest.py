@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "app"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 #: Whether this machine is to prove everything: what is missing is built, and a test that is skipped has failed.
-COMPLETE = bool(os.environ.get("APPGATE_TESTS_COMPLETE"))
+COMPLETE = bool(os.environ.get("TESTS_COMPLETE"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +33,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if COMPLETE and report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        report.outcome, report.longrepr = "failed", f"{reason}, and APPGATE_TESTS_COMPLETE leaves nothing out"
+        report.outcome, report.longrepr = "failed", f"{reason}, and TESTS_COMPLETE leaves nothing out"
     return report
 
 

@@ -143,9 +143,11 @@ def check_types(values: Mapping[str, Any], specs: Mapping[str, Any]) -> tuple[di
         if wanted == "dict":
             return mapping(value, spec["options"], path) if "options" in spec else value
         if wanted == "list":
-            item_spec = {"type": spec.get("elements", "str"), "options": spec.get("options", {})}
-            if item_spec["type"] != "dict":
-                del item_spec["options"]
+            # Without options, a mapping may have any keys.
+            item_spec = {
+                "type": spec.get("elements", "str"),
+                **({"options": spec["options"]} if "options" in spec else {}),
+            }
             return [one(item, item_spec, (*path, index)) for index, item in enumerate(value)]
         return value
 
