@@ -413,9 +413,13 @@ def measure(
         print("No round was finished.", file=sys.stderr)
         return 1
     minutes = (time.monotonic() - began) / 60
-    # The benchmark's own work is one command after the other, so more than that before it began is somebody else's.
-    others = load_before > (os.cpu_count() or 1) / 2
-    busy = "\n  Others were at work on it: hold the lines against each other, not against the goals." if others else ""
+    # What has ended just before is still in the load; with more than that, the benchmark has shared the cores.
+    others = load_before > (os.cpu_count() or 1)
+    busy = (
+        "\n  Others were at work when it began: hold the lines against each other, not against the goals."
+        if others
+        else ""
+    )
     command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     section = [
         f"Measured on {datetime.date.today().isoformat()} by `{command}`: {done} rounds in {minutes:.0f} minutes.",
