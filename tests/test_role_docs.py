@@ -287,13 +287,9 @@ def test_every_entry_point_starts_with_the_check_for_typos(role: Path) -> None:
         assert action in task, f"roles/{role.name}/tasks/{entry}.yml: the first task must be {action}"
 
 
-@each_role
-def test_every_role_refuses_a_typo_before_it_changes_anything(
-    role: Path, ansible_playbook: Callable[..., CompletedProcess[str]]
-) -> None:
-    known = sorted(options_of(role))[0]
-    typo = f"{known}x"
-    play = f"""
+def play_of(role: Path) -> str:
+    """A play of the role alone, in which it speaks for itself."""
+    return f"""
 - hosts: all
   connection: local
   gather_facts: false
@@ -302,7 +298,15 @@ def test_every_role_refuses_a_typo_before_it_changes_anything(
         name: appgate.platform.{role.name}
         rolespec_validate: false
 """
-    result = ansible_playbook(play, "-e", f"{typo}=1")
+
+
+@each_role
+def test_every_role_refuses_a_typo_before_it_changes_anything(
+    role: Path, ansible_playbook: Callable[..., CompletedProcess[str]]
+) -> None:
+    known = sorted(options_of(role))[0]
+    typo = f"{known}x"
+    result = ansible_playbook(play_of(role), "-e", f"{typo}=1")
     assert result.returncode == 2, result.stdout + result.stderr
     assert f"{typo} is not a variable of the role {role.name}" in result.stdout
     assert f"Did you mean {known}?" in result.stdout
@@ -324,16 +328,7 @@ def test_every_role_refuses_a_wrong_type_by_name_value_place_and_remedy(
         (name, remedies[spec["type"]]) for name, spec in sorted(options.items()) if spec["type"] in remedies
     )
     (tmp_path / "mine.yml").write_text(f"---\n{name}: quite wrong\n")
-    play = f"""
-- hosts: all
-  connection: local
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role:
-        name: appgate.platform.{role.name}
-        rolespec_validate: false
-"""
-    result = ansible_playbook(play, "-e", "@mine.yml")
+    result = ansible_playbook(play_of(role), "-e", "@mine.yml")
     said = " ".join(result.stdout.split())
     assert result.returncode == 2, result.stdout + result.stderr
     for words in (f'{name} is "quite wrong", which must be', "mine.yml:2", remedy, "changed=0"):

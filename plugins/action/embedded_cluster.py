@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ansible.errors import AnsibleActionFail
 from ansible_collections.appgate.platform.plugins.module_utils.embedded import spec
 from ansible_collections.appgate.platform.plugins.modules import embedded_cluster
-from ansible_collections.appgate.platform.plugins.plugin_utils.controller import place
+from ansible_collections.appgate.platform.plugins.plugin_utils.controller import sentence
 from ansible_collections.appgate.platform.plugins.plugin_utils.local_module import LocalModule
 
 
@@ -27,8 +27,7 @@ class ActionModule(LocalModule):
         try:
             embedded_cluster.specified(given)
         except spec.SpecError as error:
-            where = place((task_vars or {}).get(error.variable))
-            raise AnsibleActionFail(f"{error.variable}{f' (set in {where})' if where else ''}: {error.text}.") from None
+            raise AnsibleActionFail(sentence(task_vars or {}, error.variable, error.text)) from None
         result: dict[str, Any] = super().run(tmp, task_vars)
         return result
 

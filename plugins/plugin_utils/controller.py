@@ -51,6 +51,12 @@ def located(text: str, variables: Mapping[str, Any], prefix: str) -> str:
     return f"{text} ({'; '.join(places)})" if places else text
 
 
+def sentence(variables: Mapping[str, Any], variable: str, text: str) -> str:
+    """What is wrong with a variable, and where it was set."""
+    where = place(variables.get(variable))
+    return f"{variable}{f' (set in {where})' if where else ''}: {text}."
+
+
 class ControllerAction(ActionBase):
     """A subclass names its options and what it refuses in words for a person, and does its work."""
 
@@ -97,5 +103,4 @@ class ControllerAction(ActionBase):
 
     def sentence(self, variable: str, text: str) -> str:
         """What is wrong with a variable, and where it was set."""
-        where = place(self.variables.get(variable))
-        return f"{variable}{f' (set in {where})' if where else ''}: {text}."
+        return sentence(self.variables, variable, text)

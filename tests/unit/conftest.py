@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,16 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         yield plane
     finally:
         plane.stop()
+
+
+@pytest.fixture(scope="module")
+def builder() -> None:
+    """Skip without root and a builder. Asked when tests begin: a scenario beside them may have installed it by then."""
+    lacking = [name for name in ("buildah", "skopeo", "mmdebstrap") if shutil.which(name) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(
+            f"needs root and a builder (missing: {', '.join(lacking) or 'root'}); make up installs the programs"
+        )
 
 
 @pytest.fixture(scope="session")

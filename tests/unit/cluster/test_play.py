@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import sys
 import tarfile
 from collections.abc import Callable
@@ -74,9 +72,7 @@ def test_check_mode_does_not_need_an_image_in_the_cache(
     assert not (cache / "images").exists()
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("buildah"), reason="needs root and buildah (make up installs it)"
-)
+@pytest.mark.usefixtures("builder")
 def test_an_image_that_another_run_has_made_meanwhile_is_no_reason_to_fail(
     ansible_playbook: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:

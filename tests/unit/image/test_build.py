@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,12 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def builder() -> None:
-    """Skip without a builder. Asked when the tests begin: a scenario beside them may have installed it by then."""
-    lacking = [name for name in ("buildah", "skopeo", "mmdebstrap") if shutil.which(name) is None]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root, and {', '.join(lacking) or 'is not root'} (make up installs the programs)")
+pytestmark = pytest.mark.usefixtures("builder")
 
 
 @pytest.fixture(scope="module")
