@@ -45,29 +45,19 @@ def test_a_message_about_a_variable_names_its_place(
     assert says in re.sub(r"\s+", " ", done.stdout + done.stderr)
 
 
+def play_of(tasks_from: str, **variables: object) -> str:
+    """A play of some of the role's tasks, by the Python that runs the tests."""
+    role = {"name": "appgate.platform.cluster", "tasks_from": tasks_from}
+    task = {"ansible.builtin.include_role": role, "vars": {**variables, "ansible_python_interpreter": sys.executable}}
+    return json.dumps([{"hosts": "all", "connection": "local", "gather_facts": False, "tasks": [task]}])
+
+
 def test_check_mode_does_not_need_an_image_in_the_cache(
     ansible_playbook: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    play = [
-        {
-            "hosts": "all",
-            "connection": "local",
-            "gather_facts": False,
-            "tasks": [
-                {
-                    "ansible.builtin.include_role": {"name": "appgate.platform.cluster", "tasks_from": "take"},
-                    "vars": {
-                        "__cluster_parts": [],
-                        "cluster_cache_dir": str(cache),
-                        "sources_cache_dir": str(cache),
-                        "ansible_python_interpreter": sys.executable,
-                    },
-                }
-            ],
-        }
-    ]
-    done = ansible_playbook(json.dumps(play), "--check")
+    play = play_of("take", __cluster_parts=[], cluster_cache_dir=str(cache), sources_cache_dir=str(cache))
+    done = ansible_playbook(play, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (cache / "images").exists()
 
@@ -79,20 +69,8 @@ def test_an_image_that_another_run_has_made_meanwhile_is_no_reason_to_fail(
     image = tmp_path / "cache" / "node.tar"
     image.parent.mkdir()
     image.write_text("of the other run")
-    play = [
-        {
-            "hosts": "all",
-            "connection": "local",
-            "gather_facts": False,
-            "tasks": [
-                {
-                    "ansible.builtin.include_role": {"name": "appgate.platform.cluster", "tasks_from": "node_image"},
-                    "vars": {"__cluster_node_image": str(image)},
-                }
-            ],
-        }
-    ]
-    done = ansible_playbook(json.dumps(play), "-e", f"ansible_python_interpreter={sys.executable}")
+    play = play_of("node_image", __cluster_node_image=str(image))
+    done = ansible_playbook(play)
     assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(image) as archive:
         assert "index.json" in archive.getnames()
