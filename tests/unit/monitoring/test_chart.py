@@ -1,4 +1,4 @@
-"""The embedded chart: Helm, helm-unittest and promtool look at it, where they are in the cache."""
+"""The embedded chart: Helm and helm-unittest look at it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ def test_helm_lint() -> None:
 
 def test_helm_unittest() -> None:
     run(program("helm-unittest", "helm-unittest"), str(CHART))
-
-
-def test_rules_are_taken_by_promtool() -> None:
-    run(program("prometheus", "promtool"), "check", "rules", *map(str, sorted((CHART / "files/rules").glob("*.yaml"))))
 
 
 def test_two_renderings_are_the_same() -> None:
