@@ -23,6 +23,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "collections")]
@@ -30,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "collections")]
 import yaml  # noqa: E402
 
 from benchmarks.common import NAMESPACE, Bench, BenchmarkError, Work, measure, results  # noqa: E402
-from benchmarks.scrape import LoadError, Scraping, latencies  # noqa: E402
+from benchmarks.scrape import LoadError, Request, Scrape, Scraping, requests  # noqa: E402
 
 GROUPS = ("install", "unchanged", "changed", "scrape", "memory")
 MONITORING = "prometheus"
@@ -87,7 +88,7 @@ class Monitoring(Bench):
         self.chart = ""
         self.crds = ""
         self.memory: dict[str, float] = {}
-        self.scraping = Scraping(RATE, SEGMENT_SECONDS)
+        self.scraping = Scraping()
 
     def prepare(self) -> None:
         """A cluster with everything; then the chart and the values that the role has used, for helm by hand."""
@@ -192,7 +193,7 @@ class Monitoring(Bench):
         self.kubectl("-n", MONITORING, "annotate", "pods", "--all", "--overwrite", f"{MARK}={time.time():.0f}")
         # Caches and connections are warm from here on.
         self._load()
-        self.scraping.run(self.pairs, self._switch, self._load)
+        self.scraping.run(self.pairs, self._switch, self._load, self._scrapes)
         self._switch(False)
         self.play("playbooks/observability.yml")
 
@@ -200,13 +201,10 @@ class Monitoring(Bench):
         """Have all pods of the app scraped or none, and wait until Prometheus does so."""
         label = f"{MARK}=yes" if scraped else f"{MARK}-"
         self.kubectl("-n", NAMESPACE, "label", "pods", "--all", "--overwrite", label)
-        service = json.loads(self.kubectl("-n", MONITORING, "get", "service", SERVICE, "-o", "json"))
-        url = f"http://{service['spec']['clusterIP']}:9090/api/v1/targets?state=active"
         deadline = time.monotonic() + SWITCH_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    targets = json.load(answer)["data"]["activeTargets"]
+                targets = self._ask_prometheus("targets?state=active")["activeTargets"]
                 ours = [target["health"] for target in targets if target["labels"]["job"].startswith("appgate-")]
                 # Both pages of both pods.
                 if (ours == ["up"] * 4) if scraped else not ours:
@@ -216,8 +214,24 @@ class Monitoring(Bench):
             f"Prometheus did not {'begin' if scraped else 'end'} to scrape the app within {SWITCH_TIMEOUT_SECONDS} s"
         )
 
-    def _load(self) -> list[float]:
-        """Ask for the page at a fixed rate; milliseconds of each request."""
+    def _ask_prometheus(self, question: str) -> Any:
+        """What Prometheus' API answers."""
+        service = json.loads(self.kubectl("-n", MONITORING, "get", "service", SERVICE, "-o", "json"))
+        with urllib.request.urlopen(
+            f"http://{service['spec']['clusterIP']}:9090/api/v1/{question}", timeout=5
+        ) as answer:
+            return json.load(answer)["data"]
+
+    def _scrapes(self) -> list[Scrape]:
+        """The scrapes of the app during the last segment and a little before."""
+        query = urllib.parse.urlencode(
+            {"query": f'scrape_duration_seconds{{job=~"appgate-.*"}}[{SEGMENT_SECONDS + 10}s]'}
+        )
+        series = self._ask_prometheus(f"query?{query}")["result"]
+        return [Scrape(float(start), float(seconds)) for one in series for start, seconds in one["values"]]
+
+    def _load(self) -> list[Request]:
+        """Ask for the page at a fixed rate."""
         vegeta = f"{self.bins['vegeta']}/vegeta"
         found = self.folder / "load.bin"
         targets = self.folder / "targets"
@@ -230,7 +244,7 @@ class Monitoring(Bench):
             [vegeta, "encode", "--to", "json", str(found)], capture_output=True, text=True, check=True
         )
         try:
-            return latencies(encoded.stdout)
+            return requests(encoded.stdout)
         except LoadError as error:
             raise BenchmarkError(str(error)) from None
 

@@ -9,26 +9,40 @@ import random
 
 import pytest
 
-from benchmarks.scrape import LoadError, Scraping, latencies
+from benchmarks.scrape import LoadError, Request, Scrape, Scraping, requests
 
 
 def hits(*codes: int) -> str:
-    return "\n".join(json.dumps({"code": code, "latency": 1_500_000, "error": f"error {code}"}) for code in codes)
+    shared = {"timestamp": "2026-01-01T00:00:00.123456789Z", "latency": 1_500_000}
+    return "\n".join(json.dumps({**shared, "code": code, "error": f"error {code}"}) for code in codes)
 
 
-def measured(scraped_factor: float, noise: float, pairs: int = 12) -> Scraping:
-    """Pairs of segments: of one kind they differ by the noise, of two by the factor as well."""
+def measured(*, slow_percent: float, pairs: int = 4) -> Scraping:
+    """Segments of 10 s with 200 requests a second of 1 to 2 ms. Of those that a scrape touches, some are ten times as slow."""
     chance = random.Random(1)  # noqa: S311 # nothing secret
-    found = Scraping(rate=100, segment_seconds=1)
-    for _ in range(pairs):
-        for segments, factor in ((found.alone, 1.0), (found.scraped, scraped_factor)):
-            level = factor * (1 + chance.uniform(-noise, noise))
-            segments.append([level * value / 100 for value in range(100, 300)])
+    found = Scraping()
+    for pair in range(pairs):
+        # From one segment to the next all is up to three times as slow: that must not be taken for the scrapes' doing.
+        noise = chance.uniform(1, 3)
+        sent = [Request(1000 * pair + number / 200, noise * chance.uniform(1, 2)) for number in range(2000)]
+        scrapes = [Scrape(1000 * pair + second, 0.1) for second in (1, 6)]
+        found.alone.append(sent)
+        found.scrapes.append(scrapes)
+        found.scraped.append(
+            [
+                request._replace(milliseconds=request.milliseconds * 10)
+                if any(scrape.touches(request) for scrape in scrapes) and chance.uniform(0, 100) < slow_percent
+                else request
+                for request in sent
+            ]
+        )
     return found
 
 
-def test_latencies_are_milliseconds() -> None:
-    assert latencies(hits(200, 200)) == [1.5, 1.5]
+def test_latencies_are_milliseconds_and_times_are_seconds() -> None:
+    found = requests(hits(200, 200))
+    assert [request.milliseconds for request in found] == [1.5, 1.5]
+    assert found[0].start == pytest.approx(1767225600.123456)
 
 
 @pytest.mark.parametrize(
@@ -37,28 +51,36 @@ def test_latencies_are_milliseconds() -> None:
 )
 def test_a_load_with_errors_measures_nothing(encoded: str, says: str) -> None:
     with pytest.raises(LoadError, match=says):
-        latencies(encoded)
+        requests(encoded)
 
 
 def test_both_kinds_take_turns_in_the_same_number() -> None:
     switched: list[bool] = []
-    scraping = Scraping(rate=100, segment_seconds=1)
-    scraping.run(4, switched.append, lambda: [1.0, 2.0])
+    scraping = Scraping()
+    scraping.run(4, switched.append, lambda: [Request(0, 1), Request(0, 2)], lambda: [Scrape(0, 1)])
     assert switched == [False, True, True, False, False, True, True, False]
-    assert len(scraping.scraped) == len(scraping.alone) == 4
+    assert len(scraping.scraped) == len(scraping.alone) == len(scraping.scrapes) == 4
 
 
 @pytest.mark.parametrize(
-    ("factor", "noise", "says"),
-    [(1.0, 0.002, "Met"), (1.01, 0.002, "Met"), (1.1, 0.002, "Missed"), (1.0, 0.3, "Not decided")],
+    ("start", "milliseconds", "touched"),
+    [(8.0, 1000, False), (9.0, 1000, True), (10.1, 1, True), (10.29, 1, True), (10.31, 1, False)],
 )
-def test_the_verdict_says_no_more_than_the_figures(factor: float, noise: float, says: str) -> None:
-    assert f"**{says}**" in measured(factor, noise).verdict()
+def test_a_request_is_touched_by_a_scrape_while_it_is_under_way(
+    start: float, milliseconds: float, touched: bool
+) -> None:
+    assert Scrape(10, 0.2).touches(Request(start, milliseconds)) == touched
+
+
+@pytest.mark.parametrize(("slow_percent", "says"), [(0, "Met"), (30, "Missed"), (19, "Not decided")])
+def test_the_verdict_says_no_more_than_the_figures(slow_percent: float, says: str) -> None:
+    assert f"**{says}**" in measured(slow_percent=slow_percent).within()
 
 
 def test_the_table_has_both_kinds_and_the_verdict() -> None:
-    text = "\n".join(measured(1.0, 0.002).report())
+    text = "\n".join(measured(slow_percent=0).report())
     assert "| not scraped |" in text
     assert "| scraped every 5 s |" in text
-    assert "| 12 | 2400 |" in text
+    assert "| 4 | 8000 |" in text
+    assert "Between the segments, p99 is +0.0 % with scraping" in text
     assert "**Met**" in text
