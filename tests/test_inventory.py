@@ -33,8 +33,12 @@ def words(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
-def test_an_inventory_without_hosts_is_refused(run: Any) -> None:
-    done = run("site.yml", {"embedded": {"hosts": {}}, "existing": {"hosts": {}}})
+ENTRIES = ["site.yml", *(f"playbooks/{name}.yml" for name in ("rollback", "monitoring_rollback", "report", "destroy"))]
+
+
+@pytest.mark.parametrize("playbook", ENTRIES)
+def test_an_inventory_without_hosts_is_refused(playbook: str, run: Any) -> None:
+    done = run(playbook, {"embedded": {"hosts": {}}, "existing": {"hosts": {}}})
     assert done.returncode != 0
     assert "has no hosts" in words(done)
 
@@ -48,6 +52,22 @@ def test_two_hosts_with_one_cluster_name_are_refused(run: Any) -> None:
     assert done.returncode != 0
     assert "the same name or block is that of host two" in words(done)
     assert not Path("/var/lib/appgate/clusters/twin").exists()
+
+
+def test_two_hosts_with_one_place_in_one_cluster_are_refused(run: Any, tmp_path: Path) -> None:
+    there = {"appgate_kubeconfig": str(tmp_path / "kubeconfig"), "appgate_context": "there"}
+    hosts = {"one": there, "two": there, "three": {**there, "app_namespace": "elsewhere"}}
+    connection = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    done = run("site.yml", {"existing": {"hosts": hosts, "vars": connection}, "embedded": {"hosts": {}}})
+    said = words(done)
+    assert done.returncode != 0
+    for host, other in {"one": "two", "two": "one"}.items():
+        assert (
+            f"Host {host} has appgate_kubeconfig '{tmp_path}/kubeconfig' and appgate_context 'there'; host {other} has the same"
+            in said
+        )
+    # It is stopped by its kubeconfig, which is not there, and not by the others.
+    assert "Host three" not in said
 
 
 @pytest.mark.parametrize("inventory", ["local", "kind", "staging", "production"])
