@@ -45,6 +45,13 @@ def go() -> str:
     return found.path
 
 
+def node() -> str:
+    """The path of the Node that builds pages."""
+    cache = Cache(str(CACHE))
+    with cache.lock("node", "a test", lambda who: None):
+        return toolchain.node(cache, sys.executable)
+
+
 def _read(part: str) -> catalog.Part:
     return catalog.read_part(part, _catalog()["parts"][part], str(ROLE / "files" / "go"))
 

