@@ -20,10 +20,10 @@ from typing import NamedTuple
 #: What the two may be apart.
 GOAL_PERCENT = 2.0
 RESAMPLES = 1000
-#: How long after a scrape a request may still wait for what the scrape has held up.
+#: How long before a scrape a request may have been sent that it holds up, and how long after it one that waits for what it held up.
+#: By the time of sending alone: with the time of the answer, slow requests would count as touched because they are slow.
+BEFORE_SECONDS = 0.05
 AFTER_SECONDS = 0.1
-#: What is drawn again is a time with one scrape of each target.
-BLOCK_SECONDS = 5
 
 
 class LoadError(Exception):
@@ -44,9 +44,8 @@ class Scrape(NamedTuple):
     seconds: float
 
     def touches(self, request: Request) -> bool:
-        """Whether the request was under way during the scrape or shortly after."""
-        end = request.start + request.milliseconds / 1000
-        return end >= self.start and request.start <= self.start + self.seconds + AFTER_SECONDS
+        """Whether the scrape can have held up the request."""
+        return self.start - BEFORE_SECONDS <= request.start <= self.start + self.seconds + AFTER_SECONDS
 
 
 def requests(encoded: str) -> list[Request]:
@@ -104,23 +103,22 @@ class Scraping:
 
     # -- within those that were scraped ----------------------------------------------------------
 
-    def _blocks(self) -> list[list[tuple[float, bool]]]:
-        """The scraped requests in parts of time: milliseconds, and whether a scrape can have touched them."""
-        blocks: dict[tuple[int, int], list[tuple[float, bool]]] = {}
-        for number, (segment, scrapes) in enumerate(zip(self.scraped, self.scrapes, strict=True)):
-            for request in segment:
-                touched = any(scrape.touches(request) for scrape in scrapes)
-                place = number, int((request.start - segment[0].start) / BLOCK_SECONDS)
-                blocks.setdefault(place, []).append((request.milliseconds, touched))
-        return list(blocks.values())
+    def _costs(self) -> list[float]:
+        """By segment: how much more the p99 of all requests is than that of those that no scrape can have touched, in percent."""
+        found = []
+        for segment, scrapes in zip(self.scraped, self.scrapes, strict=True):
+            everyone = [request.milliseconds for request in segment]
+            untouched = [request.milliseconds for request in segment if not _touched(request, scrapes)]
+            found.append(_apart(percentile(everyone, 99), percentile(untouched, 99)))
+        return found
 
     def within(self) -> str:
         """What the requests that a scrape can have touched do to the p99, and what that says of the goal."""
-        blocks = self._blocks()
+        costs = self._costs()
         chance = random.Random(0)  # noqa: S311 # nothing secret
-        low, high = _middle([_cost(chance.choices(blocks, k=len(blocks))) for _ in range(RESAMPLES)])
-        everyone = [request for block in blocks for request in block]
-        share = 100 * sum(touched for _, touched in everyone) / len(everyone)
+        low, high = _middle([statistics.median(chance.choices(costs, k=len(costs))) for _ in range(RESAMPLES)])
+        pairs = zip(self.scraped, self.scrapes, strict=True)
+        touched = [_touched(request, scrapes) for segment, scrapes in pairs for request in segment]
         if max(abs(low), abs(high)) <= GOAL_PERCENT:
             verdict = f"**Met**: no more than {GOAL_PERCENT:g} % apart"
         elif low > GOAL_PERCENT:
@@ -129,8 +127,9 @@ class Scraping:
             verdict = f"**Not decided**: {GOAL_PERCENT:g} % can't be told from noise with so few"
         took = statistics.median(1000 * scrape.seconds for scrapes in self.scrapes for scrape in scrapes)
         return (
-            f"A scrape took {took:.1f} ms (median). While scraped, {share:.1f} % of the requests were under way during a scrape or within {1000 * AFTER_SECONDS:.0f} ms "
-            f"after it. With them, p99 is {_cost(blocks):+.1f} % (95 % of resamples: {low:+.1f} to {high:+.1f} %). {verdict}."
+            f"A scrape took {took:.1f} ms (median). While scraped, {100 * sum(touched) / len(touched):.1f} % of the requests were sent "
+            f"from {1000 * BEFORE_SECONDS:.0f} ms before a scrape to {1000 * AFTER_SECONDS:.0f} ms after it. With them, the p99 of a "
+            f"segment is {statistics.median(costs):+.1f} % (median; 95 % of resamples: {low:+.1f} to {high:+.1f} %). {verdict}."
         )
 
     def report(self) -> list[str]:
@@ -152,11 +151,8 @@ def _of_segments(percent: int, segments: Sequence[Sequence[Request]]) -> list[fl
     return [percentile([request.milliseconds for request in segment], percent) for segment in segments]
 
 
-def _cost(blocks: Sequence[Sequence[tuple[float, bool]]]) -> float:
-    """How much more the p99 of all requests is than that of the untouched ones, in percent."""
-    everyone = [request for block in blocks for request in block]
-    untouched = [milliseconds for milliseconds, touched in everyone if not touched]
-    return _apart(percentile([milliseconds for milliseconds, _ in everyone], 99), percentile(untouched, 99))
+def _touched(request: Request, scrapes: Sequence[Scrape]) -> bool:
+    return any(scrape.touches(request) for scrape in scrapes)
 
 
 def _apart(scraped: float, alone: float) -> float:
