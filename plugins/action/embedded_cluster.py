@@ -29,6 +29,8 @@ class ActionModule(LocalModule):
         except spec.SpecError as error:
             raise AnsibleActionFail(sentence(task_vars or {}, error.variable, error.text)) from None
         result: dict[str, Any] = super().run(tmp, task_vars)
+        if result.get("failed") and "variable" in result:
+            raise AnsibleActionFail(sentence(task_vars or {}, result["variable"], result["text"]))
         return result
 
     def suits(self, given: dict[str, Any]) -> bool:

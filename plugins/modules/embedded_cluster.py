@@ -83,6 +83,10 @@ options:
     description: How much disk must be free under O(state_dir) before a node is made, in MiB.
     type: int
     default: 3000
+  drain_timeout_seconds:
+    description: How long the pods of a node that is taken away may need to leave it. The node stays when they have not.
+    type: int
+    default: 90
 attributes:
   check_mode:
     support: full
@@ -127,6 +131,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.appgate.platform.plugins.module_utils.embedded import preflight, spec
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster import EmbeddedCluster
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import ClusterError
+from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import explain_full_disk
 
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -144,6 +149,7 @@ ARGUMENTS: dict[str, Any] = {
     "kubeconfig": {"type": "path", "required": True},
     "min_free_memory_mib": {"type": "int", "default": 1500},
     "min_free_disk_mib": {"type": "int", "default": 3000},
+    "drain_timeout_seconds": {"type": "int", "default": 90},
 }
 
 
@@ -160,6 +166,10 @@ def specified(params: dict[str, Any]) -> spec.Cluster:
 
     :raises SpecError: when there can't be such a one
     """
+    if params["drain_timeout_seconds"] < 1:
+        raise spec.SpecError(
+            "cluster_drain_timeout_seconds", f"{params['drain_timeout_seconds']} must be 1 second or more"
+        )
     return spec.parse(
         params["name"],
         params["address_block"],
@@ -182,6 +192,7 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         addons=params["addons"],
         kubeconfig=Path(params["kubeconfig"]),
         owner=caller(),
+        drain_timeout_seconds=params["drain_timeout_seconds"],
     )
     preflight.require_root()
     result: dict[str, Any] = {}
@@ -191,10 +202,12 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         if not check_mode:
             cluster.absent()
     else:
+        cluster.refuse_foreign_kubeconfig()
         result["pending"] = cluster.pending()
         if any(sentence.startswith(("create", "start node", "join")) for sentence in result["pending"]):
             found = preflight.problems(
                 wanted,
+                new_nodes=sum(node.pid() is None for node in cluster.nodes),
                 min_free_memory_mib=params["min_free_memory_mib"],
                 min_free_disk_mib=params["min_free_disk_mib"],
             )
@@ -210,11 +223,18 @@ def act(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
 
 
 def perform(given: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Do what the options say; the module's result, a failure with `failed` and `msg`."""
+    """Do what the options say; the module's result, a failure with `failed` and `msg`, and with `variable` and `text` if one is wrong."""
     try:
         return act(given, check_mode=check_mode)
-    except (ClusterError, spec.SpecError) as error:
+    except spec.SpecError as error:
+        return {"failed": True, "msg": str(error), "variable": error.variable, "text": error.text}
+    except ClusterError as error:
         return {"failed": True, "msg": str(error)}
+    except OSError as error:
+        full = explain_full_disk(error, given["state_dir"], "cluster_state_dir")
+        if full is None:
+            raise
+        return {"failed": True, "msg": full}
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.spec imp
     API_PORT,
     NODE_IMAGE,
     Cluster,
+    SpecError,
     fingerprint,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.system import (
@@ -44,6 +45,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.system i
 
 RENEWED = "start the nodes again with other binaries or another image"
 KUBECTL = [f"{config.BIN_DIR}/kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
+CTR = [f"{config.BIN_DIR}/ctr", "--address", config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
 
 
 @dataclass
@@ -73,6 +75,7 @@ class EmbeddedCluster:
     :param addons: the objects to apply, a YAML stream
     :param kubeconfig: where a person's kubeconfig goes
     :param owner: user and group id that the kubeconfig is given to
+    :param drain_timeout_seconds: how long the pods of a node that is taken away may need to leave it
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class EmbeddedCluster:
         addons: str,
         kubeconfig: Path,
         owner: tuple[int, int],
+        drain_timeout_seconds: int,
     ) -> None:
         self.cluster = cluster
         self.parts_fingerprint = parts_fingerprint
@@ -95,6 +99,7 @@ class EmbeddedCluster:
         self.addons = addons
         self.kubeconfig = kubeconfig
         self.owner = owner
+        self.drain_timeout_seconds = drain_timeout_seconds
         self.nodes = [RunningNode(cluster, node) for node in cluster.nodes]
         self.control_plane = self.nodes[0]
         self.outcome = Outcome()
@@ -149,9 +154,21 @@ class EmbeddedCluster:
             todo.append(f"write {self.kubeconfig}")
         return todo
 
+    def refuse_foreign_kubeconfig(self) -> None:
+        """Raise :class:`SpecError` where the kubeconfig is somebody else's: writing it would lose what is in it."""
+        if self.kubeconfig.exists() and not self._owns_kubeconfig():
+            raise SpecError(
+                "cluster_kubeconfig",
+                f"{self.kubeconfig} holds something else than the context {self.cluster.context} of this cluster and would be "
+                "overwritten; name a file of its own, or move that one away",
+            )
+
     def _surplus(self, state: dict[str, Any]) -> list[str]:
+        """The nodes that are not wanted: those that have joined, and those that an interrupted run began with."""
         wanted = {node.node.name for node in self.nodes}
-        return [name for name in state.get("joined", []) if name not in wanted]
+        directory = self.cluster.state_dir / "nodes"
+        begun = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        return sorted({*state.get("joined", []), *begun} - wanted)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -297,23 +314,25 @@ class EmbeddedCluster:
         # CoreDNS does not start without one; nobody answers there, and names outside are not found.
         return "\n".join(kept or [f"nameserver {self.cluster.host_address}"]) + "\n"
 
-    def _import_image(self, node: RunningNode) -> bool:
-        """Have the node hold the wanted image; return whether it held another one, of which it may have started pods."""
-        ctr = [f"{config.BIN_DIR}/ctr", "--address", config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
+    def _wait_for_containerd(self, node: RunningNode) -> None:
         wait_for(
             f"containerd of node {node.node.name}",
-            lambda: node.enter([*ctr, "version"], check=False).returncode == 0,
+            lambda: node.enter([*CTR, "version"], check=False).returncode == 0,
             60,
             explain=lambda: f"Its log ends:\n{node.daemon_log('containerd')}",
         )
+
+    def _import_image(self, node: RunningNode) -> bool:
+        """Have the node hold the wanted image; return whether it held another one, of which it may have started pods."""
+        self._wait_for_containerd(node)
         # The image's name is in what kubeadm wrote and stays; which one it is, is in the archive's name.
         note = node.directory / "node-image"
-        held = NODE_IMAGE in node.enter([*ctr, "images", "list", "--quiet"]).stdout.split()
+        held = NODE_IMAGE in node.enter([*CTR, "images", "list", "--quiet"]).stdout.split()
         if held and read_text(note) == self.node_image.name:
             return False
         archive = node.directory / "opt" / "node-image.tar"
         shutil.copyfile(self.node_image, archive)
-        node.enter([*ctr, "images", "import", "/opt/node-image.tar"])
+        node.enter([*CTR, "images", "import", "/opt/node-image.tar"])
         archive.unlink()
         write_file(note, self.node_image.name, 0o600)
         return held
@@ -348,14 +367,21 @@ class EmbeddedCluster:
             ) from None
 
     def _join(self, node: RunningNode) -> None:
+        # What an interrupted join left would make kubeadm refuse the second one: files, and a node that has got in by itself.
+        leftovers = [f"kubernetes/{name}" for name in ("kubelet.conf", "bootstrap-kubelet.conf", "pki/ca.crt")]
+        if any(node.etc(name).exists() for name in leftovers):
+            node.stop()
+            for name in leftovers:
+                node.etc(name).unlink(missing_ok=True)
+            self.control_plane.enter([*KUBECTL, "delete", "node", node.node.name, "--ignore-not-found"])
+            node.start()
+            self._route_pods()
+            self._wait_for_containerd(node)
         certificate = self.control_plane.etc("kubernetes/pki/ca.crt")
         text = config.kubeadm_join(
             self.cluster, node.node, token=self._state()["token"], ca_hash=public_key_hash(certificate)
         )
         node.write("kubernetes/kubeadm.yaml", text)
-        # What an interrupted join left would make kubeadm refuse the second one.
-        for name in ("kubelet.conf", "bootstrap-kubelet.conf", "pki/ca.crt"):
-            node.etc(f"kubernetes/{name}").unlink(missing_ok=True)
         self._kubeadm(node, "join")
         self._give_kube_proxy_its_kubeconfig(node)
         self._remember(joined=[*self._state()["joined"], node.node.name])
@@ -373,11 +399,32 @@ class EmbeddedCluster:
     def _remove_node(self, name: str) -> None:
         index = int(name.rsplit("-", 1)[1])
         running = RunningNode(self.cluster, self.cluster.node(index))
+        # The pods of one that is not ready are lost already: nobody would confirm that they have left.
+        if name in self._ready_nodes():
+            self._drain(name)
         self.control_plane.enter([*KUBECTL, "delete", "node", name, "--ignore-not-found"])
         running.stop()
         shutil.rmtree(running.directory, ignore_errors=True)
         run(["ip", "route", "delete", running.node.pod_range], check=False)
         self._remember(joined=[other for other in self._state()["joined"] if other != name])
+
+    def _drain(self, name: str) -> None:
+        """Have the pods end in their time and start elsewhere, as far as disruption budgets let them."""
+        drain = [*KUBECTL, "drain", name, "--ignore-daemonsets", "--delete-emptydir-data", "--force"]
+        try:
+            self.control_plane.enter(
+                [*drain, f"--timeout={self.drain_timeout_seconds}s"], timeout_seconds=self.drain_timeout_seconds + 30
+            )
+        except BaseException as error:
+            # Also when a person stops the run, who may want to keep the node after all.
+            self.control_plane.enter([*KUBECTL, "uncordon", name])
+            if not isinstance(error, ClusterError):
+                raise
+            raise ClusterError(
+                f"Node {name} is not taken away, because pods have not left it within cluster_drain_timeout_seconds "
+                f"({self.drain_timeout_seconds}): {error}\nGive them another place (a PodDisruptionBudget may ask for more "
+                "pods than can run without the node) or more time, and run again."
+            ) from None
 
     def _apply_addons(self) -> None:
         """Apply the add-ons; the definitions first, as the rest may need them."""
@@ -422,16 +469,20 @@ class EmbeddedCluster:
                     explain=lambda: f"The kubelet's log ends:\n{self.control_plane.daemon_log('kubelet')}",
                 )
 
-    def _nodes_not_ready(self) -> list[str]:
-        listed = self.control_plane.enter([*KUBECTL, "get", "nodes", "--output=json"], check=False)
-        if listed.returncode != 0:
-            return [f"kubectl get nodes: {listed.stderr.strip()}"]
-        ready = {
+    def _ready_nodes(self) -> set[str]:
+        listed = self.control_plane.enter([*KUBECTL, "get", "nodes", "--output=json"])
+        return {
             item["metadata"]["name"]
             for item in json.loads(listed.stdout)["items"]
             for condition in item["status"].get("conditions", [])
             if condition["type"] == "Ready" and condition["status"] == "True"
         }
+
+    def _nodes_not_ready(self) -> list[str]:
+        try:
+            ready = self._ready_nodes()
+        except ClusterError as error:
+            return [str(error)]
         return [node.node.name for node in self.nodes if node.node.name not in ready]
 
     def _wait_ready(self) -> None:
@@ -473,6 +524,14 @@ class EmbeddedCluster:
             sort_keys=False,
         )
 
+    def _owns_kubeconfig(self) -> bool:
+        """Whether the file holds this cluster's context and no other."""
+        try:
+            found = yaml.safe_load(read_text(self.kubeconfig) or "")
+            return [item["name"] for item in found["contexts"]] == [self.cluster.context]
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+            return False
+
     def _write_kubeconfig(self) -> None:
         text = self._kubeconfig_text()
         if text is None or text == read_text(self.kubeconfig):
@@ -506,7 +565,7 @@ class EmbeddedCluster:
 
     def remains(self) -> bool:
         """Whether :meth:`absent` has anything to do."""
-        return self._has_remains() or self._state_file.exists() or self.kubeconfig.exists()
+        return self._has_remains() or self._state_file.exists() or self._owns_kubeconfig()
 
     def _clear(self) -> None:
         for node in self._all_nodes():
@@ -527,7 +586,8 @@ class EmbeddedCluster:
         with self._lock(), self.outcome.step(f"remove cluster {self.cluster.name}"):
             self._state_file.unlink(missing_ok=True)
             self._clear()
-            self.kubeconfig.unlink(missing_ok=True)
+            if self._owns_kubeconfig():
+                self.kubeconfig.unlink()
             shutil.rmtree(self.cluster.state_dir)
         leave_no_directory(self.cluster.state_dir)
 

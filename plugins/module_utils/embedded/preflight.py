@@ -47,12 +47,13 @@ NETWORK_TRIALS = {
 def problems(
     cluster: Cluster,
     *,
+    new_nodes: int,
     min_free_memory_mib: int,
     min_free_disk_mib: int,
     proc: Path = Path("/proc"),
     cgroup_root: Path = CGROUP_ROOT,
 ) -> list[str]:
-    """Every reason why this machine can't hold the cluster, each with its remedy; empty when it can."""
+    """Every reason why this machine can't hold so many nodes of the cluster more, each with its remedy; empty when it can."""
     found: list[str] = []
     checks: list[Callable[[], str | None]] = [
         lambda: operating_system_problem(Path("/etc/os-release")),
@@ -60,7 +61,7 @@ def problems(
         lambda: _memory(proc / "meminfo", min_free_memory_mib),
         lambda: _disk(cluster.state_dir, min_free_disk_mib),
         lambda: controllers_problem(proc / "cgroups", cgroup_root),
-        lambda: inotify_problem(INOTIFY_INSTANCES_OF_A_NODE * len(cluster.nodes)),
+        lambda: inotify_problem(INOTIFY_INSTANCES_OF_A_NODE * new_nodes),
         lambda: _addresses(cluster),
     ]
     for check in checks:
@@ -201,7 +202,7 @@ def inotify_problem(wanted: int) -> str | None:
     if len(opened) == wanted:
         return None
     return (
-        f"Only {len(opened)} more inotify instances can be opened, and the cluster takes up to {wanted}: its kube-proxy would "
+        f"Only {len(opened)} more inotify instances can be opened, and the nodes to start take up to {wanted}: kube-proxy would "
         "end with 'too many open files'. Allow more (sysctl -w fs.inotify.max_user_instances=1024), or remove another cluster."
     )
 

@@ -26,6 +26,10 @@ from pathlib import Path
 STATE_DIR = Path("/var/lib/appgate/clusters")
 # Why: the name is part of cgroup, host and interface names; kubeadm makes host names of it.
 NAME_PATTERN = re.compile(r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")
+# Why: kubeadm refuses any other only after nodes are started.
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+DNS_DOMAIN_PATTERN = re.compile(rf"{_DNS_LABEL}([.]{_DNS_LABEL})*")
+MAX_DNS_DOMAIN_CHARACTERS = 253
 MAX_NODES = 100
 API_PORT = 6443
 REGISTRY_PORT = 5000
@@ -162,9 +166,9 @@ def parse(
 ) -> Cluster:
     """Build a :class:`Cluster` from the role's variables.
 
-    :raises SpecError: when a value is no name, no private /16 block, or no possible count.
+    :raises SpecError: when a value is no name, no private /16 block, no possible count, or no DNS domain.
     """
-    if not NAME_PATTERN.match(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise SpecError(
             "cluster_name",
             f"'{name}' must be 1 to 32 lower-case letters, digits and hyphens, with a letter or digit at both ends",
@@ -183,6 +187,12 @@ def parse(
         )
     if not 1 <= node_count <= MAX_NODES:
         raise SpecError("cluster_node_count", f"{node_count} must be a number from 1 to {MAX_NODES}")
+    if len(dns_domain) > MAX_DNS_DOMAIN_CHARACTERS or not DNS_DOMAIN_PATTERN.fullmatch(dns_domain):
+        raise SpecError(
+            "cluster_dns_domain",
+            f"'{dns_domain}' must be at most {MAX_DNS_DOMAIN_CHARACTERS} characters: labels with dots in between, each of 1 "
+            "to 63 lower-case letters, digits and hyphens with a letter or digit at both ends, such as cluster.local",
+        )
     return Cluster(name, block, node_count, dns_domain, kubernetes_version, state_dir / name)
 
 

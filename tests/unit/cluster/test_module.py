@@ -142,3 +142,42 @@ def test_the_last_cluster_leaves_no_directory_and_a_persons_own_stays(tmp_path: 
     own.mkdir(parents=True)
     leave_no_directory(own / "one")
     assert own.is_dir()
+
+
+OTHERS = {"contexts": [{"name": "appgate-untouched"}, {"name": "production"}]}
+OWN = {"contexts": [{"name": "appgate-untouched"}]}
+
+
+@pytest.mark.parametrize("text", [yaml.safe_dump(OTHERS), "", "a person's notes: ["])
+def test_a_kubeconfig_of_others_is_neither_overwritten_nor_removed(machine: Machine, text: str) -> None:
+    kubeconfig = machine.folder / "kubeconfig"
+    kubeconfig.write_text(text)
+    machine.pending = ["create cluster x with 1 node(s)"]
+    for state in ("planned", "present"):
+        answer = machine.perform(state)
+        assert answer["failed"]
+        assert answer["variable"] == "cluster_kubeconfig"
+        assert f"{kubeconfig} holds something else than the context appgate-untouched" in answer["msg"]
+    assert not machine.begun
+    assert not machine.perform("absent")["changed"]
+    assert kubeconfig.read_text() == text
+
+
+def test_the_clusters_own_kubeconfig_goes_with_it(machine: Machine) -> None:
+    kubeconfig = machine.folder / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(OWN))
+    assert machine.perform("absent")["changed"]
+    assert not kubeconfig.exists()
+
+
+def test_a_disk_that_fills_up_while_nodes_are_made_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_self: EmbeddedCluster) -> None:
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            full.write("a node's image")
+
+    monkeypatch.setattr(EmbeddedCluster, "present", write)
+    machine.pending = ["create cluster x with 1 node(s)"]
+    answer = machine.perform("present")
+    assert answer["failed"]
+    assert f"The disk that holds {machine.folder}/clusters is full" in answer["msg"]
+    assert "cluster_state_dir" in answer["msg"]

@@ -150,6 +150,7 @@ def made(
         addons="",
         kubeconfig=folder / "kubeconfig",
         owner=(0, 0),
+        drain_timeout_seconds=90,
     )
     cluster.nodes = [node]  # type: ignore[list-item]
     cluster._remember(initialised=True, parts="old", addons="1", joined=[node.node.name])

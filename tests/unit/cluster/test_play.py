@@ -31,6 +31,10 @@ PLAY = """\
             "cluster_address_block (set in hosts.yml:5): '8.8.0.0/16' must be a private block of size /16",
         ),
         ("cluster_node_count: 0", "cluster_node_count (set in hosts.yml:5): 0 must be a number from 1 to 100"),
+        (
+            "cluster_dns_domain: Cluster_Local",
+            "cluster_dns_domain (set in hosts.yml:5): 'Cluster_Local' must be at most 253 characters",
+        ),
     ],
 )
 @pytest.mark.parametrize("state", ["present", "absent"])

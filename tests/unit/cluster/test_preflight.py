@@ -43,7 +43,7 @@ def cgroup_tree(folder: Path, *controllers: str, unified: bool) -> Path:
 
 def test_too_little_memory_is_refused_with_its_numbers(tmp_path: Path) -> None:
     proc = proc_with(tmp_path, *V1_CONTROLLERS)
-    found = preflight.problems(cluster(), min_free_memory_mib=1500, min_free_disk_mib=1, proc=proc)
+    found = preflight.problems(cluster(), new_nodes=1, min_free_memory_mib=1500, min_free_disk_mib=1, proc=proc)
     assert any("Only 500 MiB of memory are free; cluster_min_free_memory_mib asks for 1500" in text for text in found)
 
 
@@ -57,8 +57,17 @@ def test_too_few_inotify_instances_are_refused_with_their_number() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert problem
-    assert re.match(rf"Only \d+ more inotify instances can be opened, and the cluster takes up to {few}:", problem)
+    assert re.match(
+        rf"Only \d+ more inotify instances can be opened, and the nodes to start take up to {few}:", problem
+    )
     assert preflight.inotify_problem(1) is None
+
+
+def test_a_cluster_that_grows_needs_inotify_instances_for_its_new_nodes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(preflight, "inotify_problem", asked.append)
+    preflight.problems(cluster(), new_nodes=2, min_free_memory_mib=1, min_free_disk_mib=1)
+    assert asked == [2 * preflight.INOTIFY_INSTANCES_OF_A_NODE]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,9 @@ def test_controllers_are_looked_for_where_the_machine_has_them(
 ) -> None:
     proc = proc_with(tmp_path, *listed)
     root = cgroup_tree(tmp_path, *available, unified=unified)
-    found = preflight.problems(cluster(), min_free_memory_mib=1, min_free_disk_mib=1, proc=proc, cgroup_root=root)
+    found = preflight.problems(
+        cluster(), new_nodes=1, min_free_memory_mib=1, min_free_disk_mib=1, proc=proc, cgroup_root=root
+    )
     texts = [text for text in found if "cgroup controllers" in text]
     assert len(texts) == bool(missing)
     if missing:

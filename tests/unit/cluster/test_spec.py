@@ -42,6 +42,7 @@ def test_interface_names_fit_the_kernel_and_differ() -> None:
         ({"name": "Upper"}, "cluster_name: 'Upper'"),
         ({"name": "-a"}, "cluster_name: '-a'"),
         ({"name": "a" * 33}, "1 to 32"),
+        ({"name": "local\n"}, "cluster_name: 'local\n'"),
         ({"address_block": "10.200.0.0/24"}, "cluster_address_block: '10.200.0.0/24'"),
         ({"address_block": "10.200.1.0/16"}, "has host bits set"),
         ({"address_block": "8.8.0.0/16"}, "private"),
@@ -49,13 +50,29 @@ def test_interface_names_fit_the_kernel_and_differ() -> None:
         ({"node_count": 0}, "cluster_node_count: 0"),
         ({"node_count": -1}, "cluster_node_count: -1"),
         ({"node_count": 101}, "from 1 to 100"),
+        ({"dns_domain": "Cluster_Local"}, "cluster_dns_domain: 'Cluster_Local'"),
+        ({"dns_domain": ""}, "cluster_dns_domain: ''"),
+        ({"dns_domain": "cluster.local."}, "cluster_dns_domain: 'cluster.local.'"),
+        ({"dns_domain": "-a.local"}, "cluster_dns_domain: '-a.local'"),
+        ({"dns_domain": "a..local"}, "cluster_dns_domain: 'a..local'"),
+        ({"dns_domain": "cluster.local\n"}, "cluster_dns_domain: 'cluster.local\n'"),
+        ({"dns_domain": f"{'a' * 64}.local"}, "1 to 63"),
+        ({"dns_domain": ".".join(["a" * 63] * 4)}, "at most 253"),
     ],
 )
 def test_impossible_input_is_named(variables: dict[str, object], says: str) -> None:
-    wanted: dict[str, object] = {"name": "local", "address_block": "10.200.0.0/16", "node_count": 1, **variables}
+    usual = {"name": "local", "address_block": "10.200.0.0/16", "node_count": 1, "dns_domain": "cluster.local"}
+    wanted: dict[str, object] = {**usual, **variables}
     with pytest.raises(spec.SpecError, match=r"cluster_") as caught:
-        spec.parse(**wanted, dns_domain="cluster.local", kubernetes_version="v1.37.2")  # type: ignore[arg-type]
+        spec.parse(**wanted, kubernetes_version="v1.37.2")  # type: ignore[arg-type]
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "domain", ["cluster.local", "k8s", "1.2", "a-b.example.org", ".".join(["a" * 63] * 3 + ["a" * 61])]
+)
+def test_a_domain_that_kubernetes_takes_is_taken(domain: str) -> None:
+    assert spec.parse("local", "10.200.0.0/16", 1, domain, "v1.37.2").dns_domain == domain
 
 
 def test_only_the_control_plane_patches_its_pods() -> None:
