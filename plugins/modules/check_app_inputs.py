@@ -12,7 +12,12 @@ description:
   - Checks the variables of the role C(app) one by one and against each other, before anything is changed.
   - Tells all mistakes at once, each with the variable, its value, the file and line that set it, and what is right.
   - Runs on the controller, changes nothing, and does the same in check mode.
-options: {}
+options:
+  deferred:
+    description: Variables that a later task sets, about which nothing is said yet.
+    type: list
+    elements: str
+    default: []
 author: The Appgate platform authors
 """
 

@@ -1,0 +1,43 @@
+# Copyright: the Appgate platform authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong in any case is told by site.yml before it makes or builds anything for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+INVENTORY = {
+    "embedded": {"hosts": {"never-made": {"cluster_address_block": "10.219.0.0/16"}}},
+    "existing": {"hosts": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("app_replicas", 0, "app_replicas (set in <CLI option '-e'>): 0 must be a whole number from 1"),
+        ("app_gunicorn_memory_request", "999Gi", "app_gunicorn_memory_request"),
+        ("haproxy_timeout_client", 150, "haproxy_timeout_client is 150, which is a time without a unit"),
+        ("image_registy", "x", "image_registry"),
+        ("monitoring_retentoin", "6h", "monitoring_retention"),
+        ("observability_scrape_intervall_seconds", 5, "observability_scrape_interval_seconds"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_there_is_a_cluster(
+    root: Path, tmp_path: Path, run_ansible: Any, variable: str, value: object, says: str
+) -> None:
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(INVENTORY))
+    (tmp_path / "group_vars").symlink_to(root / "inventory/local/group_vars")
+    given = ("--inventory", str(tmp_path / "hosts.yml"), "--extra-vars", json.dumps({variable: value}))
+    done = run_ansible(root, "ansible-playbook", *given, "site.yml")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert variable in said
+    assert says in said
+    assert "Make the embedded clusters" not in said
+    assert not Path("/var/lib/appgate/clusters/never-made").exists()
