@@ -26,10 +26,16 @@ PREFIX = "appgate"
 GREEN, RED = "green", "red"
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-#: What a rollout changes: the generation of the Deployment that kube-state-metrics reports.
+#: ReplicaSets that have pods, by the pods' owners that kube-state-metrics reports.
+_REPLICA_SETS = (
+    "group by (cluster, namespace, owner_name) (kube_pod_owner"
+    '{job="kube-state-metrics", owner_kind="ReplicaSet", cluster=~"$cluster", namespace=~"$namespace"}%s)'
+)
+_NOW, _BEFORE = _REPLICA_SETS % "", _REPLICA_SETS % " offset $__rate_interval"
+#: What a rollout changes and an autoscaler doesn't: the ReplicaSet. One is new if it has pods and had none a window
+#: before, while its namespace had some: else nothing was watched then. The others are 0.
 DEPLOYS = (
-    "sum by (namespace, deployment) (changes(kube_deployment_status_observed_generation"
-    '{job="kube-state-metrics", cluster=~"$cluster", namespace=~"$namespace"}[$__rate_interval])) > 0'
+    f"sum by (namespace, owner_name) ({_NOW} unless {_BEFORE} and on (cluster, namespace) {_BEFORE} or 0 * {_NOW}) > 0"
 )
 #: Where the namespaces to choose from come from: those of the app, or all.
 NAMESPACES = {
@@ -120,8 +126,8 @@ def deploys() -> builders.AnnotationQuery:
         .expr(DEPLOYS)
         .step("60s")
         .title_format("Deploy")
-        .text_format("{{namespace}}/{{deployment}}")
-        .tag_keys("namespace,deployment")
+        .text_format("{{namespace}}/{{owner_name}}")
+        .tag_keys("namespace,owner_name")
     )
 
 

@@ -170,7 +170,8 @@ class ActionModule(ControllerAction):
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
         cluster = self._connect()
         preflight(cluster, self._permissions(namespace))
-        history = self._history(cluster)
+        recorded = self._history(cluster)
+        history = live.with_ready(cluster, recorded, write=False)
         newest = history.newest
         if newest is None or newest.status == "uninstalled":
             raise Refused(f"There is no release {release} in namespace {namespace}: nothing to go back to.")
@@ -194,6 +195,7 @@ class ActionModule(ControllerAction):
             "pending": pending,
             "parts": ["helm"] if not settled else [],
             "helm_needed": not settled,
+            "ready_unnoted": history != recorded,
             "revision": target.revision,
             # Never an uninstallation, and never the same revision again.
             "undo_revision": undo if undo not in (0, target.revision) else -1,
@@ -233,7 +235,8 @@ class ActionModule(ControllerAction):
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
         cluster = self._connect()
         access = preflight(cluster, self._permissions(namespace))
-        history = self._history(cluster)
+        recorded = self._history(cluster)
+        history = live.with_ready(cluster, recorded, write=False)
         chart, source = self._choose(history)
         embedded = source == "embedded"
         grafana, grafana_missing = self._grafana(history, embedded)
@@ -301,6 +304,7 @@ class ActionModule(ControllerAction):
                 stage(EMBEDDED, chart)
             elif why or recover or not crds.current:
                 chart = chart.fetched()
+        rows, awaited = self._rows(cluster, source, chart, grafana, grafana_missing, scraped)
         return {
             "pending": pending,
             "parts": parts,
@@ -317,10 +321,12 @@ class ActionModule(ControllerAction):
             "recover": recover,
             "recover_revision": recover_to,
             "undo_revision": history.undo(changing=bool(why or recover)),
+            "ready_unnoted": history != recorded,
             "grafana_secret": values.grafana_secret(given) if grafana else "",
             "grafana_secret_made": bool(grafana and not given["monitoring_grafana_admin_secret"]),
             "server_version": access.version,
-            "rows": self._rows(cluster, source, chart, grafana, grafana_missing, scraped),
+            "rows": rows,
+            "services_awaited": awaited,
             "diff": [item.diff() for item in drifts] or _diff(newest, merged, chart, why),
         }
 
@@ -432,17 +438,10 @@ class ActionModule(ControllerAction):
         """The embedded chart's schema, before anything is changed; Helm checks any other chart's own."""
         if not embedded:
             return
-        try:
-            import jsonschema
-        except ImportError:
-            return
         schema = json.loads((EMBEDDED / "values.schema.json").read_bytes())
-        errors = sorted(
-            jsonschema.Draft7Validator(schema).iter_errors(merged), key=lambda error: list(map(str, error.path))
-        )
-        if errors:
-            texts = [f"{'.'.join(map(str, error.absolute_path)) or 'the top'}: {error.message}" for error in errors[:5]]
-            self._refuse("monitoring_values", f"the chart's schema refuses {'; '.join(texts)}")
+        found = inputs.refused_by_schema(schema, merged, self._given["monitoring_values"])
+        if found:
+            raise Refused("\n".join(self.sentence(item.variable, item.text) for item in found))
 
     def _rows(
         self,
@@ -452,8 +451,8 @@ class ActionModule(ControllerAction):
         grafana: bool,
         grafana_missing: str,
         scraped: Mapping[str, bool],
-    ) -> dict[str, str]:
-        """Rows of the closing table."""
+    ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+        """Rows of the closing table, and by their names the Services that a load balancer has yet to give an address."""
         given = self._given
         namespace, release = given["monitoring_namespace"], given["monitoring_release"]
         forward = (
@@ -461,6 +460,7 @@ class ActionModule(ControllerAction):
             f"-n {namespace} port-forward service/"
         )
         rows = {}
+        awaited: dict[str, dict[str, Any]] = {}
         for number, (name, (service, port, forwarded)) in enumerate(values.services(release).items(), start=12):
             if name == "Grafana" and not grafana:
                 continue
@@ -468,6 +468,8 @@ class ActionModule(ControllerAction):
             address = f"{'https' if given['monitoring_ingress_tls_secret'] else 'http'}://{host}/" if host else ""
             if not address and given["monitoring_service_type"] == "LoadBalancer":
                 address = live.load_balancer(cluster, namespace, service, port)
+                if not address:
+                    awaited[f"{number} {name}"] = {"service": service, "port": port}
             ports = str(forwarded) if forwarded == port else f"{forwarded}:{port}"
             rows[f"{number} {name}"] = address or f"http://localhost:{forwarded}/ after: {forward}{service} {ports}"
         if grafana:
@@ -485,7 +487,7 @@ class ActionModule(ControllerAction):
                 f"{', '.join(silent)}: not listening where Prometheus could reach them (on a managed cluster that can't be "
                 "changed; with kubeadm, set their bind-address)"
             )
-        return rows
+        return rows, awaited
 
 
 def _paths(left: Any, right: Any, path: str = "") -> list[str]:

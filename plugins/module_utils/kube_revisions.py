@@ -8,11 +8,11 @@ import base64
 import contextlib
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import ApiError, Cluster, in_parallel
-from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import FIELD_MANAGER, Manifest
+from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import FIELD_MANAGER, Manifest, ObjectId
 
 REVISION_LABEL = "appgate.platform/revision"
 STATUS_LABEL = "appgate.platform/status"
@@ -42,6 +42,10 @@ class Revision:
     def manifests(self) -> list[Manifest]:
         """What it applied."""
         return objects.unpack(self.packed)
+
+    def identities(self) -> set[ObjectId]:
+        """Which objects it applied."""
+        return {objects.object_id(manifest) for manifest in self.manifests()}
 
     def line(self) -> str:
         """For a list that a person reads."""
@@ -132,12 +136,14 @@ class Revisions:
                 content_type="application/merge-patch+json",
             )
 
-    def retire(self, revisions: Iterable[Revision]) -> None:
-        """What served before serves no more; what was interrupted has come to nothing."""
+    def retire(self, revisions: Iterable[Revision]) -> list[Revision]:
+        """What served before serves no more; what was interrupted has come to nothing. Returns them as they are then."""
         ends = {DEPLOYED: SUPERSEDED, PENDING: FAILED}
+        items = list(revisions)
         in_parallel(
-            lambda item: self.mark(item.name, ends[item.status]), [item for item in revisions if item.status in ends]
+            lambda item: self.mark(item.name, ends[item.status]), [item for item in items if item.status in ends]
         )
+        return [replace(item, status=ends.get(item.status, item.status)) for item in items]
 
     def path(self, revision: Revision) -> str:
         """Where the record of a revision is."""

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Manifest = Mapping[str, Any]
@@ -43,13 +44,75 @@ class Failure:
     pod: str = ""
     container: str = ""
     previous_logs: bool = False
+    #: The pod or the controller, and since when it is there or fails (RFC 3339).
+    uid: str = ""
+    since: str = ""
+    #: Of a container that ended: how often it was started again, and how often it may be. None: not a matter of count.
+    restarts: int = 0
+    restarts_allowed: int | None = None
 
     def sentence(self) -> str:
         """For a message."""
         return f"{self.subject}: {self.reason}"
 
 
-def progress(workload: Manifest) -> Progress:
+def since_first_look(failures: Iterable[Failure], before: dict[tuple[str, str], int]) -> list[Failure]:
+    """Failures with the restarts judged from the first look on: those of last night say nothing about this run.
+
+    `before` is what earlier looks saw, by pod and container: empty for the first, and kept by the caller.
+    """
+    found = []
+    for failure in failures:
+        hopeless = failure.hopeless
+        if failure.restarts_allowed is not None:
+            first = before.setdefault((failure.uid, failure.container), failure.restarts)
+            hopeless = failure.restarts - first > failure.restarts_allowed
+        found.append(replace(failure, hopeless=hopeless))
+    return found
+
+
+class Past:
+    """What was so before a run began. It says nothing about the run, so it is no reason to give up.
+
+    What is there only since then has no past. Of what is older, the first look counts as past: restarts count from there
+    on, and any other reason once it is given anew.
+    """
+
+    def __init__(self, began: datetime.datetime) -> None:
+        """`began` is by the cluster's clock."""
+        # The cluster gives its times in whole seconds.
+        self._began = began.replace(microsecond=0)
+        self._restarts: dict[tuple[str, str], int] = {}
+        #: The reason that was there before, by pod and container; empty once another one was seen.
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    def holds(self, since: str) -> bool:
+        """Whether that time (RFC 3339, empty where unknown) is from before the run."""
+        return bool(since) and datetime.datetime.fromisoformat(since) < self._began
+
+    def sift(self, failures: Iterable[Failure]) -> list[Failure]:
+        """The failures of one look, hopeless only where the run itself has seen why."""
+        found = []
+        for failure in failures:
+            if not self.holds(failure.since):
+                found.append(failure)
+            elif failure.restarts_allowed is not None:
+                found += since_first_look([failure], self._restarts)
+            else:
+                found.append(replace(failure, hopeless=self._is_new(failure) and failure.hopeless))
+        return found
+
+    def _is_new(self, failure: Failure) -> bool:
+        key = failure.uid, failure.container
+        known = self._reasons.setdefault(key, failure.reason)
+        # A pull that failed is followed by a pause: that is the same failure still.
+        words = (known.partition(":")[0], failure.reason.partition(":")[0])
+        is_known = failure.reason == known or words == ("ErrImagePull", "ImagePullBackOff")
+        self._reasons[key] = failure.reason if is_known else ""
+        return not is_known
+
+
+def progress(workload: Manifest, past: Past | None = None) -> Progress:
     """The rollout of a Deployment, StatefulSet or DaemonSet; other kinds have none."""
     kind = workload.get("kind")
     status = workload.get("status") or {}
@@ -74,7 +137,8 @@ def progress(workload: Manifest) -> Progress:
         total = int(status.get("replicas") or 0)
     if kind == "Deployment":
         for condition in status.get("conditions") or []:
-            if condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            exceeded = condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
+            if exceeded and not (past and past.holds(_since(condition))):
                 return Progress(False, f"{name} made no progress: {condition.get('message')}", failed=True)
     if updated < wanted:
         return Progress(False, f"{name}: {updated} of {wanted} pods are of the new revision")
@@ -103,16 +167,28 @@ def newest_replica_set(replica_sets: Iterable[Manifest], deployment: Manifest) -
 
 def controller_failure(controller: Manifest) -> Failure | None:
     """A controller that can't make pods: quota, admission, a missing service account."""
-    subject = f"{controller.get('kind', 'ReplicaSet')} {(controller.get('metadata') or {}).get('name')}"
+    metadata = controller.get("metadata") or {}
+    subject = f"{controller.get('kind', 'ReplicaSet')} {metadata.get('name')}"
     for condition in (controller.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return Failure(subject, f"no pod could be made: {condition.get('message')}", hopeless=True)
+            reason = f"no pod could be made: {condition.get('message')}"
+            return Failure(subject, reason, hopeless=True, uid=str(metadata.get("uid")), since=_since(condition))
     return None
+
+
+def _since(condition: Manifest) -> str:
+    """When a condition came about, empty where it doesn't say."""
+    return str(condition.get("lastUpdateTime") or condition.get("lastTransitionTime") or "")
 
 
 def pod_failures(pod: Manifest) -> list[Failure]:
     """Why a pod isn't ready: scheduling first, then each container."""
-    name = str((pod.get("metadata") or {}).get("name"))
+    metadata = pod.get("metadata") or {}
+    uid, since = str(metadata.get("uid")), str(metadata.get("creationTimestamp") or "")
+    return [replace(failure, uid=uid, since=since) for failure in _pod_failures(str(metadata.get("name")), pod)]
+
+
+def _pod_failures(name: str, pod: Manifest) -> list[Failure]:
     status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -140,7 +216,13 @@ def _container_failure(pod: str, status: Manifest) -> Failure | None:
     state = status.get("state") or {}
     last = (status.get("lastState") or {}).get("terminated") or {}
     restarts = int(status.get("restartCount") or 0)
-    hopeless = restarts > CRASHES_ALLOWED or (restarts > 0 and last.get("exitCode") == EXIT_CONFIG)
+    allowed = 0 if last.get("exitCode") == EXIT_CONFIG else CRASHES_ALLOWED
+
+    def ended(reason: str, *, previous_logs: bool) -> Failure:
+        return Failure(
+            subject, reason, restarts > allowed, pod, name, previous_logs, restarts=restarts, restarts_allowed=allowed
+        )
+
     waiting, terminated = state.get("waiting"), state.get("terminated")
     if waiting:
         reason = str(waiting.get("reason") or "waiting")
@@ -148,15 +230,13 @@ def _container_failure(pod: str, status: Manifest) -> Failure | None:
             return None
         message = str(waiting.get("message") or "")
         if reason == "CrashLoopBackOff":
-            detail = f"{_exit(last)}; {restarts} restarts so far"
-            return Failure(subject, f"{reason}: {detail}", hopeless, pod, name, True)
+            return ended(f"{reason}: {_exit(last)}; {restarts} restarts so far", previous_logs=True)
         hopeless = reason in HOPELESS_REASONS or (reason in PULL_REASONS and bool(_NOT_THERE.search(message)))
         return Failure(subject, f"{reason}: {message}" if message else reason, hopeless, pod, name)
     if terminated and int(terminated.get("exitCode") or 0) != 0:
-        return Failure(subject, _exit(terminated), hopeless, pod, name)
+        return ended(_exit(terminated), previous_logs=False)
     if "running" in state and last and restarts:
-        reason = f"runs again after {restarts} restarts; before that it {_exit(last)}"
-        return Failure(subject, reason, hopeless, pod, name, True)
+        return ended(f"runs again after {restarts} restarts; before that it {_exit(last)}", previous_logs=True)
     if "running" in state and not status.get("ready"):
         what = "has started but isn't ready" if status.get("started") else "runs, but its startup probe has not passed"
         return Failure(subject, what, False, pod, name)

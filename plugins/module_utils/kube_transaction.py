@@ -14,7 +14,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.appgate.platform.plugins.module_utils import kube_objects as objects
@@ -60,7 +60,12 @@ FOREIGN_KINDS = (
     ("batch/v1", "CronJob"),
     ("v1", "PersistentVolumeClaim"),
     ("v1", "Service"),
+    ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+    ("networking.k8s.io/v1", "Ingress"),
 )
+#: Kubernetes, OpenShift and Istio put one of these into every namespace.
+_IN_EVERY_NAMESPACE = ("kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert")
 _POD_OWNERS = ("deployments", "statefulsets", "daemonsets", "jobs")
 POLL_SECONDS = 1.0
 FIRST_POLL_SECONDS = 0.25
@@ -110,6 +115,15 @@ class _Ground:
         """The revision that serves."""
         return next((revision for revision in reversed(self.history) if revision.status == DEPLOYED), None)
 
+    @property
+    def before(self) -> Revision | None:
+        """The revision that a rollback goes to."""
+        current = self.current
+        for revision in reversed(self.history):
+            if revision.status == SUPERSEDED and (current is None or revision.checksum != current.checksum):
+                return revision
+        return None
+
     def in_doubt(self) -> bool:
         """Whether objects may be there that the current revision doesn't tell of.
 
@@ -124,12 +138,7 @@ class _Ground:
     def made(self) -> set[ObjectId]:
         """What earlier runs made: the objects of the first deployed revision, and those of every run after it."""
         first = next((revision.number for revision in self.history if revision.status == DEPLOYED), 0)
-        return {
-            objects.object_id(manifest)
-            for revision in self.history
-            if revision.number >= first
-            for manifest in revision.manifests()
-        }
+        return {found for revision in self.history if revision.number >= first for found in revision.identities()}
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ class Transaction:
             self._await_gone([resource_of_namespace(settings.namespace)], "the namespace")
             outcome.changed = True
             return outcome
-        self.cluster.require(self._removal_permissions())
+        self.cluster.require(self._removal_permissions(remove_namespace and self._has_made(namespace)))
         self._plan_removal(namespace, outcome, remove_namespace=remove_namespace)
         if settings.check_mode or not outcome.changed:
             return outcome
@@ -208,7 +217,7 @@ class Transaction:
             # The lease of this run goes with its end. One that a dead run left is an object like any other.
             if not self._lease or identity.kind != "Lease" or self._lease.took_over
         ]
-        made_it = annotation(namespace, objects.CREATED_BY_ANNOTATION) == settings.release
+        made_it = self._has_made(namespace)
         owns_fields = _is_managed(namespace)
         outcome.warnings = [*self._notes]
         if remove_namespace and made_it:
@@ -295,13 +304,14 @@ class Transaction:
         self, wanted: list[Manifest], ground: _Ground, plan: Plan, outcome: Outcome, description: str
     ) -> Outcome:
         record: Revision | None = None
+        past = rollout.Past(self.cluster.server_time())
         try:
             self._apply_namespace(plan)
             if not plan.settled:
                 self._stay_alone()
                 record = self._revisions.write(outcome.revision, wanted, description)
             self._apply(plan)
-            live = self._wait(wanted, None if outcome.changes else plan.live())
+            live = self._wait(wanted, None if outcome.changes else plan.live(), past)
             outcome.services = self._outside.services(wanted, live)
             outcome.probes = self._probe(wanted, live)
         except TakenError as error:
@@ -458,61 +468,98 @@ class Transaction:
         pause = FIRST_POLL_SECONDS
         left = list(paths)
         while left:
-            found = in_parallel(self.cluster.get, left)
-            left = [path for path, live in zip(left, found, strict=True) if live is not None]
-            if not left:
-                return
+            found: list[Manifest | None] = []
+            trouble = ""
+            try:
+                found = in_parallel(self.cluster.get, left)
+                left = [path for path, live in zip(left, found, strict=True) if live is not None]
+                if not left:
+                    return
+            except (ApiError, AccessError) as error:
+                trouble = f" {_passing_trouble(error)}"
             if time.monotonic() >= end:
                 holders = sorted({text for live in found if live for text in live["metadata"].get("finalizers") or []})
                 held = f" Finalizers that hold them: {', '.join(holders)}." if holders else ""
-                raise TransactionError(f"Waited too long for {what} to go: {', '.join(left)}.{held}")
+                raise TransactionError(f"Waited too long for {what} to go: {', '.join(left)}.{held}{trouble}")
             time.sleep(pause)
             pause = min(POLL_SECONDS, pause * 2)
 
     # -- wait, probe, explain ------------------------------------------------------------------------------------
 
-    def _wait(self, wanted: list[Manifest], live: dict[ObjectId, Manifest] | None) -> dict[ObjectId, Manifest]:
+    def _wait(
+        self, wanted: list[Manifest], live: dict[ObjectId, Manifest] | None, past: rollout.Past
+    ) -> dict[ObjectId, Manifest]:
         """Until all workloads are rolled out and all probed load balancers have an address."""
         identities = [
             objects.object_id(manifest)
             for manifest in wanted
             if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Service")
         ]
-        probed = {probe.service for probe in self.settings.probes}
         started = time.monotonic()
         pause = FIRST_POLL_SECONDS
         while True:
-            if live is None:
-                found = in_parallel(self.cluster.get, [self._planner.path(identity) for identity in identities])
-                live = {identity: item for identity, item in zip(identities, found, strict=True) if item is not None}
-            waiting, stuck = [], []
-            for identity in identities:
-                item = live.get(identity)
-                if item is None:
-                    raise _NotUpError([("Why:", [f"{identity} was removed while this run waited for it"])])
-                if identity.kind == "Service":
-                    if identity.name in probed and lacks_address(item):
-                        waiting.append(f"{identity} has no load-balancer address yet")
-                    continue
-                state = rollout.progress(item)
-                if not state.done:
-                    waiting.append(state.text)
-                    stuck.append((item, state))
-            if not waiting:
-                return live
+            waiting: list[str] = []
+            stuck: list[Manifest] = []
+            failures: list[rollout.Failure] = []
+            gave_up = False
             elapsed = time.monotonic() - started
+            try:
+                if live is None:
+                    live = self._look_at(identities)
+                waiting, stuck, gave_up = self._unfinished(identities, live, past)
+                if not waiting:
+                    return live
+                if elapsed > POLL_SECONDS:
+                    failures = past.sift(self._diagnosis.failures(stuck))
+            except (ApiError, AccessError) as error:
+                waiting.append(_passing_trouble(error))
             self.settings.on_progress("; ".join(waiting))
-            failures = self._diagnosis.failures([item for item, _state in stuck]) if elapsed > POLL_SECONDS else []
             late = elapsed >= self.settings.wait_timeout_seconds
-            gave_up = any(state.failed for _item, state in stuck)
             if late or gave_up or any(failure.hopeless for failure in failures):
                 if late:
                     waiting.insert(0, f"gave up after {elapsed:.0f} s")
-                raise _NotUpError(self._diagnosis.sections(waiting, failures, [item for item, _state in stuck]))
+                raise _NotUpError(self._explain(waiting, failures, stuck))
             time.sleep(pause)
             pause = min(POLL_SECONDS, pause * 2)
             live = None
             self._stay_alone()
+
+    def _look_at(self, identities: Sequence[ObjectId]) -> dict[ObjectId, Manifest]:
+        found = in_parallel(self.cluster.get, [self._planner.path(identity) for identity in identities])
+        return {identity: item for identity, item in zip(identities, found, strict=True) if item is not None}
+
+    def _unfinished(
+        self, identities: Sequence[ObjectId], live: Mapping[ObjectId, Manifest], past: rollout.Past
+    ) -> tuple[list[str], list[Manifest], bool]:
+        """What is still to come, in words; the workloads of it; and whether Kubernetes itself gave one up."""
+        probed = {probe.service for probe in self.settings.probes}
+        waiting: list[str] = []
+        stuck: list[Manifest] = []
+        gave_up = False
+        for identity in identities:
+            item = live.get(identity)
+            if item is None:
+                raise _NotUpError([("Why:", [f"{identity} was removed while this run waited for it"])])
+            if identity.kind == "Service":
+                if identity.name in probed and lacks_address(item):
+                    waiting.append(f"{identity} has no load-balancer address yet")
+                continue
+            state = rollout.progress(item, past)
+            if not state.done:
+                waiting.append(state.text)
+                stuck.append(item)
+                gave_up = gave_up or state.failed
+        return waiting, stuck, gave_up
+
+    def _explain(
+        self, waiting: Sequence[str], failures: Sequence[rollout.Failure], workloads: Sequence[Manifest]
+    ) -> list[tuple[str, Sequence[str]]]:
+        """All that can be said; without the API server, what is known already."""
+        try:
+            return self._diagnosis.sections(waiting, failures, workloads)
+        except AccessError as error:
+            known = [*waiting, *(failure.sentence() for failure in failures), str(error)]
+            return [("Why:", list(dict.fromkeys(known)))]
 
     def _probe(self, wanted: Iterable[Manifest], live: Mapping[ObjectId, Manifest]) -> list[dict[str, Any]]:
         results = []
@@ -562,18 +609,20 @@ class Transaction:
         title = f"Revision {record.number} of {release} {place} did not come up."
         if current is None or not settings.roll_back:
             why = "There is no earlier revision to put back" if current is None else "Putting back is switched off"
-            self._revisions.mark(record.name, FAILED)
+            self._fail(record, ground.history, objects_stay=True)
             title = f"{title} {why}: its objects stay for a look. Correct the cause and run again."
             return TransactionError(rollout.report(title, [*sections, ("Look further:", [look])]), outcome)
         try:
             self._put_back(current, plan)
         except (_NotUpError, ApiError, AccessError, TransactionError) as second:
             reasons = second.sections if isinstance(second, _NotUpError) else [("Why:", [str(second)])]
-            title = f"{title} Revision {current.number} was put back, but does not come up either."
+            came = "was put back, but does not come up either"
+            if not isinstance(second, _NotUpError):
+                came = "could not be put back"
+            title = f"{title} Revision {current.number} {came}."
             again = [(f"Revision {current.number}: {heading}", lines) for heading, lines in reasons]
             return TransactionError(rollout.report(title, [*sections, *again, ("Look further:", [look])]), outcome)
-        self._revisions.mark(record.name, FAILED)
-        self._revisions.retire(item for item in ground.history if item is not current)
+        self._fail(record, ground.history)
         outcome.rolled_back_to = current.number
         title = f"{title} Revision {current.number} has been put back and serves. Correct the cause and run again."
         return TransactionError(rollout.report(title, sections), outcome)
@@ -583,9 +632,10 @@ class Transaction:
         candidates = {item.identity for item in failed.planned} | {identity for identity, _path, _live in failed.pruned}
         plan = self._planner.compare(wanted, candidates, True)
         self._planner.refuse(plan)
+        past = rollout.Past(self.cluster.server_time())
         self._apply_namespace(plan)
         self._apply(plan)
-        live = self._wait(wanted, None)
+        live = self._wait(wanted, None, past)
         self._probe(wanted, live)
         self._stay_alone()
         self._prune(plan)
@@ -605,18 +655,42 @@ class Transaction:
                 if revision.number == number:
                     return revision
             raise TransactionError(rollout.report(f"There is no revision {number} to go back to.", known))
-        current = ground.current
-        for revision in reversed(history):
-            if revision.status == SUPERSEDED and (current is None or revision.checksum != current.checksum):
-                return revision
-        raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
+        if ground.before is None:
+            raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
+        return ground.before
 
     def _close(self, record: Revision, history: Sequence[Revision]) -> None:
         """The new one counts from now on; those beyond the limit go."""
         self._revisions.mark(record.name, DEPLOYED)
-        self._revisions.retire(history)
-        surplus = len(history) + 1 - self.settings.history_limit
-        doomed = history[: max(0, surplus)]
+        self._trim([*self._revisions.retire(history), replace(record, status=DEPLOYED)])
+
+    def _fail(self, record: Revision, history: Sequence[Revision], *, objects_stay: bool = False) -> None:
+        """The new one has come to nothing; those beyond the limit go."""
+        with contextlib.suppress(ApiError, AccessError):  # records are no reason to hide the error that is being told
+            self._revisions.mark(record.name, FAILED)
+            current = _Ground(None, list(history)).current
+            if not objects_stay:
+                others = self._revisions.retire(item for item in history if item is not current)
+                history = sorted([*others, *([current] if current else [])], key=lambda item: item.number)
+            self._trim([*history, replace(record, status=FAILED)], objects_stay=objects_stay)
+
+    def _trim(self, history: list[Revision], *, objects_stay: bool = False) -> None:
+        """Of those beyond the limit, the failed ones go first, then those that served, each the oldest first.
+
+        What serves stays, and what a rollback would go to; so does the latest, from whose number the next one counts on.
+        """
+        surplus = len(history) - self.settings.history_limit
+        if surplus <= 0:
+            return
+        *earlier, latest = history
+        before = _Ground(None, history).before
+        failed = [item for item in earlier if item.status == FAILED]
+        served = [item for item in earlier if item.status == SUPERSEDED and item is not before]
+        if objects_stay:
+            # Only by its record does a later run know what there is to remove.
+            known = latest.identities()
+            failed, served = [item for item in failed if item.identities() <= known], []
+        doomed = [*failed, *served][:surplus]
         in_parallel(lambda item: self._delete(self._revisions.path(item)), doomed)
 
     # -- small questions -----------------------------------------------------------------------------------------
@@ -661,8 +735,10 @@ class Transaction:
         namespace, group = self.settings.namespace, "coordination.k8s.io"
         return [Permission(verb, group, "leases", namespace) for verb in ("get", "create", "update", "delete")]
 
-    def _removal_permissions(self) -> list[Permission]:
+    def _removal_permissions(self, namespace_goes: bool) -> list[Permission]:
         namespace = self.settings.namespace
+        # What others keep there would go with the namespace, so it has to be seen.
+        foreign = [(version.rpartition("/")[0], kind) for version, kind in FOREIGN_KINDS if namespace_goes]
         return [
             *(
                 Permission(verb, group, resource, namespace)
@@ -671,19 +747,25 @@ class Transaction:
             ),
             *self._lease_permissions(),
             Permission("list", "coordination.k8s.io", "leases", namespace),
+            *(Permission("list", group, objects.KINDS[group, kind][0], namespace) for group, kind in foreign),
         ]
 
     def _foreign(self, own: set[ObjectId]) -> list[str]:
-        """What else runs or is stored in the namespace."""
+        """What else runs or is stored in the namespace. Raises ApiError where that can't be seen."""
         names = {(identity.kind, identity.name) for identity in own}
         foreign = []
         for api_version, kind in FOREIGN_KINDS:
             plural = objects.KINDS[api_version.rpartition("/")[0], kind][0]
-            for item in self._diagnosis.list(api_version, plural):
+            listed = self.cluster.get(objects.resource_path(api_version, plural, self.settings.namespace)) or {}
+            for item in listed.get("items") or []:
                 metadata = item["metadata"]
-                if (kind, metadata["name"]) not in names and not metadata.get("ownerReferences"):
+                known = (kind, metadata["name"]) in names or metadata.get("ownerReferences")
+                if not known and not _is_everywhere(kind, item):
                     foreign.append(f"{kind} {metadata['name']}")
         return foreign
+
+    def _has_made(self, namespace: Manifest) -> bool:
+        return annotation(namespace, objects.CREATED_BY_ANNOTATION) == self.settings.release
 
     def _release_namespace(self, dry_run: bool) -> Manifest:
         """Give up the labels that were put on a namespace that stays."""
@@ -700,6 +782,22 @@ def resource_of_namespace(name: str) -> str:
 def _is_managed(live: Mapping[str, Any]) -> bool:
     fields = (live.get("metadata") or {}).get("managedFields") or []
     return any(item.get("manager") == FIELD_MANAGER and item.get("operation") == "Apply" for item in fields)
+
+
+def _is_everywhere(kind: str, item: Mapping[str, Any]) -> bool:
+    """Whether the cluster itself makes such objects in its namespaces."""
+    if kind == "Secret":
+        return item.get("type") == "kubernetes.io/service-account-token"
+    return kind == "ConfigMap" and item["metadata"]["name"] in _IN_EVERY_NAMESPACE
+
+
+def _passing_trouble(error: ApiError | AccessError) -> str:
+    """Why a poll got no answer, in words, where the next one may get it. Raises the error where asking again is no use."""
+    if isinstance(error, AccessError):
+        return str(error)
+    if error.status != 429 and error.status < 500:
+        raise error
+    return f"The API server answered {error.status}: {error.message}"
 
 
 def _is_terminating(namespace: Mapping[str, Any]) -> bool:

@@ -9,11 +9,18 @@ import copy
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
-from ansible_collections.appgate.platform.plugins.module_utils.helm_release import Workload
+from ansible_collections.appgate.platform.plugins.module_utils.helm_drift import find as find_drifts
+from ansible_collections.appgate.platform.plugins.module_utils.helm_release import (
+    READY_LABEL,
+    History,
+    Release,
+    Workload,
+    secret_name,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
     ApiError,
@@ -124,7 +131,7 @@ def _looked_at(namespace: str) -> list[Permission]:
     """What every run reads: the release, its pods, and what they say when they fail."""
     return [
         *_each("", ("secrets", "pods", "events", "services", "persistentvolumeclaims"), ("list",), namespace),
-        *_each("apps", ("deployments", "daemonsets"), ("list",), namespace),
+        *_each("apps", ("deployments", "daemonsets", "replicasets", "controllerrevisions"), ("list",), namespace),
         *_each("apps", ("statefulsets",), ("get", "list"), namespace),
         Permission("get", "", "pods", namespace, "log"),
         *_each("", ("pods",), ("list",), "kube-system"),
@@ -257,11 +264,11 @@ def kube_proxy_is_a_process(cluster: Cluster) -> bool:
 
 @dataclass(frozen=True)
 class State:
-    """How far one workload is, and the objects that its pods hang on."""
+    """How far one workload is, and the Deployment, StatefulSet or DaemonSet that makes its pods, empty while there is none."""
 
     workload: Workload
     progress: rollout.Progress
-    selector: str = ""
+    controller: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def states(cluster: Cluster, workloads: Sequence[Workload]) -> list[State]:
@@ -275,7 +282,7 @@ def _state(cluster: Cluster, workload: Workload) -> State:
         live = cluster.get(resource_path("apps/v1", PLURALS[workload.kind], workload.namespace, workload.name))
         if live is None:
             return State(workload, rollout.Progress(False, f"{subject} is missing"))
-        return State(workload, rollout.progress(live), _selector(live))
+        return State(workload, rollout.progress(live), live)
     plural, prefix = CUSTOM[workload.kind]
     custom = cluster.get(resource_path("monitoring.coreos.com/v1", plural, workload.namespace, workload.name))
     if custom is None:
@@ -293,12 +300,44 @@ def _state(cluster: Cluster, workload: Workload) -> State:
     stateful_set = cluster.get(path)
     if stateful_set is None:
         return State(workload, rollout.Progress(False, f"{subject} has no StatefulSet yet"))
-    return State(workload, rollout.progress(stateful_set), _selector(stateful_set))
+    return State(workload, rollout.progress(stateful_set), stateful_set)
 
 
 def _selector(live: Mapping[str, Any]) -> str:
     labels = ((live.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _newest(cluster: Cluster, controller: Mapping[str, Any]) -> str:
+    """What selects the pods of a controller's newest revision; empty while that one isn't known."""
+    metadata, status = controller.get("metadata") or {}, controller.get("status") or {}
+    if int(status.get("observedGeneration") or 0) < int(metadata.get("generation") or 0):
+        return ""
+    selector, namespace = _selector(controller), str(metadata.get("namespace"))
+    label, revision = "controller-revision-hash", ""
+
+    def made(plural: str) -> list[dict[str, Any]]:
+        path = resource_path("apps/v1", plural, namespace)
+        return list(cluster.call("GET", path, query={"labelSelector": selector}).json().get("items") or [])
+
+    if controller.get("kind") == "Deployment":
+        label = "pod-template-hash"
+        newest = rollout.newest_replica_set(made("replicasets"), controller)
+        revision = _label(newest, label)
+    elif controller.get("kind") == "DaemonSet":
+        own = [
+            item
+            for item in made("controllerrevisions")
+            if any(owner.get("uid") == metadata.get("uid") for owner in item["metadata"].get("ownerReferences") or [])
+        ]
+        revision = _label(max(own, key=lambda item: int(item.get("revision") or 0), default=None), label)
+    else:
+        revision = str(status.get("updateRevision") or "")
+    return f"{selector},{label}={revision}" if revision else ""
+
+
+def _label(item: Mapping[str, Any] | None, name: str) -> str:
+    return str((((item or {}).get("metadata") or {}).get("labels") or {}).get(name) or "")
 
 
 def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds: float) -> str:
@@ -325,10 +364,12 @@ def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds
 
 
 def _pods(cluster: Cluster, item: State) -> list[Mapping[str, Any]]:
-    if not item.selector:
+    # A pod of the revision before may fail for what this one mends, and stay until a new pod is ready.
+    selector = _newest(cluster, item.controller)
+    if not selector:
         return []
     path = resource_path("v1", "pods", item.workload.namespace)
-    return list(cluster.call("GET", path, query={"labelSelector": item.selector}).json().get("items") or [])
+    return list(cluster.call("GET", path, query={"labelSelector": selector}).json().get("items") or [])
 
 
 def _failures(cluster: Cluster, waiting: Iterable[State], before: dict[tuple[str, str], int]) -> list[rollout.Failure]:
@@ -336,21 +377,8 @@ def _failures(cluster: Cluster, waiting: Iterable[State], before: dict[tuple[str
     for item in waiting:
         for pod in _pods(cluster, item):
             if not (pod.get("metadata") or {}).get("deletionTimestamp"):
-                found.extend(rollout.pod_failures(_since(pod, before)))
+                found.extend(rollout.since_first_look(rollout.pod_failures(pod), before))
     return found
-
-
-def _since(pod: Mapping[str, Any], before: dict[tuple[str, str], int]) -> dict[str, Any]:
-    """A pod with the restarts since it was first looked at: those of last night say nothing about this run."""
-    status = dict(pod.get("status") or {})
-    for kind in ("initContainerStatuses", "containerStatuses"):
-        seen = []
-        for item in status.get(kind) or []:
-            key = str((pod.get("metadata") or {}).get("uid")), str(item.get("name"))
-            restarts = int(item.get("restartCount") or 0)
-            seen.append({**item, "restartCount": restarts - before.setdefault(key, restarts)})
-        status[kind] = seen
-    return {**pod, "status": status}
 
 
 def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Sequence[rollout.Failure]) -> str:
@@ -377,9 +405,57 @@ def _report(cluster: Cluster, what: str, waiting: Sequence[State], failures: Seq
     )
 
 
+def mark_ready(cluster: Cluster, release: Release) -> None:
+    """Note on a revision that all of it has been seen ready."""
+    path = resource_path("v1", "secrets", release.namespace, secret_name(release))
+    mark = {"metadata": {"labels": {READY_LABEL: str(release.revision)}}}
+    cluster.call("PATCH", path, mark, content_type="application/merge-patch+json")
+
+
+def with_ready(cluster: Cluster, history: History, *, write: bool) -> History:
+    """The history, with the newest revision as one seen ready if it is: its pods may have come up after a run was killed.
+
+    With `write`, that is also noted on the revision, or a later one that fails would lead to one before it.
+    """
+    newest = history.newest
+    if newest is None or newest.status != "deployed" or newest.ready or find_drifts(cluster, newest):
+        return history
+    if not all(item.progress.done for item in states(cluster, newest.workloads())):
+        return history
+    if write:
+        mark_ready(cluster, newest)
+    return replace(history, newest=replace(newest, ready=True))
+
+
+def addresses(
+    cluster: Cluster, namespace: str, services: Mapping[str, Mapping[str, Any]], timeout_seconds: float
+) -> dict[str, str]:
+    """Where Services (`service` and `port` by a name for each) answer, as soon as all of type LoadBalancer have an address.
+
+    Those that have none after `timeout_seconds` are left out, and those of another type without a wait.
+    """
+    end = time.monotonic() + timeout_seconds
+    while True:
+        found = {
+            name: (cluster.get(resource_path("v1", "services", namespace, str(item["service"]))) or {}, item["port"])
+            for name, item in services.items()
+        }
+        answers = {name: _balanced(service, int(port)) for name, (service, port) in found.items()}
+        waiting = any(
+            not answers[name] and (service.get("spec") or {}).get("type") == "LoadBalancer"
+            for name, (service, _) in found.items()
+        )
+        if not waiting or time.monotonic() > end:
+            return {name: address for name, address in answers.items() if address}
+        time.sleep(POLL_SECONDS)
+
+
 def load_balancer(cluster: Cluster, namespace: str, name: str, port: int) -> str:
     """Where a Service of type LoadBalancer answers."""
-    service = cluster.get(resource_path("v1", "services", namespace, name)) or {}
+    return _balanced(cluster.get(resource_path("v1", "services", namespace, name)) or {}, port)
+
+
+def _balanced(service: Mapping[str, Any], port: int) -> str:
     for entry in (((service.get("status") or {}).get("loadBalancer") or {}).get("ingress")) or []:
         host = str(entry.get("hostname") or entry.get("ip") or "")
         if host:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import names_registry
@@ -20,12 +20,13 @@ _HOST = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9
 _NUMBERS: dict[str, tuple[int, int]] = {
     "monitoring_prometheus_replicas": (1, 100),
     "monitoring_alertmanager_replicas": (1, 100),
-    "monitoring_scrape_interval_seconds": (1, 3600),
     "monitoring_timeout_seconds": (10, 86400),
     "monitoring_pending_wait_seconds": (0, 3600),
     "monitoring_history_limit": (2, 100),
     "monitoring_revision": (0, 2**31),
 }
+#: Rules of both charts and of the app take rates over 2 minutes, for which they need two samples.
+_INTERVAL = {"monitoring_scrape_interval_seconds": (1, 60)}
 SWITCHES = (
     "monitoring_chart_plain_http", "monitoring_grafana_required", "monitoring_image_registry_plain_http",
     "monitoring_remove_crds", "monitoring_remove_data", "monitoring_select_all",
@@ -41,12 +42,54 @@ _RECEIVER_KEYS = {
     "name", "type", "secret", "key", "channel", "to", "from", "smarthost", "username", "require_tls", "url", "severities",
     "send_resolved",
 }  # fmt: skip
+#: Keys of values that hold something secret, as Alertmanager, Prometheus and Grafana call it.
+_SECRET_KEY = re.compile(
+    r"(?i)(password|secret_?key|token|api_url|webhook_?url|routing_key|service_key|user_key|api_?key|(api|client)_?secret|"
+    r"credentials)$"
+)
+#: What Grafana replaces by the content of a file or of an environment variable.
+_REFERENCE = re.compile(r"\$(__\w+)?\{[^{}]*\}")
+_USERINFO = re.compile(r"^\w+://[^/]*:[^/]*@")
+#: Values of a chart, and which of the role's variables become them. The longest one that a path begins with counts.
+PLACES: dict[str, str] = {
+    "global.imagePullSecrets": "monitoring_image_pull_secrets",
+    "global.imageRegistry": "monitoring_image_mirror",
+    "prometheus.prometheusSpec.replicas": "monitoring_prometheus_replicas",
+    "prometheus.prometheusSpec.retention": "monitoring_retention",
+    "prometheus.prometheusSpec.retentionSize": "monitoring_retention_size",
+    "prometheus.prometheusSpec.scrapeInterval": "monitoring_scrape_interval_seconds",
+    "prometheus.prometheusSpec.evaluationInterval": "monitoring_scrape_interval_seconds",
+    "prometheus.prometheusSpec.externalLabels": "monitoring_external_labels",
+    "prometheus.prometheusSpec.externalLabels.cluster": "monitoring_cluster_name",
+    "prometheus.prometheusSpec.resources": "monitoring_prometheus_resources",
+    "prometheus.prometheusSpec.remoteWrite": "monitoring_remote_write",
+    "prometheus.prometheusSpec.storageSpec": "monitoring_storage_size",
+    "alertmanager.config": "monitoring_receivers",
+    "alertmanager.alertmanagerSpec.replicas": "monitoring_alertmanager_replicas",
+    "alertmanager.alertmanagerSpec.secrets": "monitoring_receivers",
+    "alertmanager.alertmanagerSpec.storage": "monitoring_alertmanager_storage_size",
+    "grafana.admin.existingSecret": "monitoring_grafana_admin_secret",
+    "grafana.persistence.size": "monitoring_grafana_storage_size",
+    "grafana.persistence.storageClassName": "monitoring_storage_class",
+    "grafana.image": "monitoring_grafana_image",
+    **{
+        f"{part}.{place}": variable.format(part)
+        for part in ("prometheus", "alertmanager", "grafana")
+        for place, variable in (
+            ("service.type", "monitoring_service_type"),
+            ("ingress.hosts", "monitoring_{}_host"),
+            ("ingress.ingressClassName", "monitoring_ingress_class"),
+            ("ingress.annotations", "monitoring_ingress_annotations"),
+            ("ingress.tls", "monitoring_ingress_tls_secret"),
+        )
+    },
+}
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
     """Every mistake that shows without asking anybody."""
     found: list[Problem] = []
-    for check in (_names, _numbers, _retention, _chart, _mirror, _sizes, _labels, _hosts, _receivers, _values):
+    for check in (_names, _numbers, _samples, _chart, _mirror, _sizes, _labels, _hosts, _receivers, _values):
         found.extend(check(values))
     return found
 
@@ -71,7 +114,12 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
     return out_of_bounds(values, _NUMBERS)
 
 
-def _retention(values: Mapping[str, Any]) -> Iterator[Problem]:
+def _samples(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for problem in out_of_bounds(values, _INTERVAL):
+        yield Problem(
+            problem.variable,
+            f"{problem.text}: rules take rates over 2 minutes, and with fewer samples they would never fire",
+        )
     retention = values.get("monitoring_retention")
     if not _DURATION.match(str(retention)):
         example = f"{retention}d" if str(retention).isdigit() else "10d"
@@ -150,7 +198,7 @@ def _labels(values: Mapping[str, Any]) -> Iterator[Problem]:
     for number, item in enumerate(values.get("monitoring_remote_write") or [], start=1):
         if not isinstance(item, Mapping) or not str(item.get("url", "")).startswith(("http://", "https://")):
             yield Problem("monitoring_remote_write", f"item {number} has no url that begins with http:// or https://")
-        elif re.search(r"//[^/]*:[^/]*@", str(item["url"])):
+        elif _USERINFO.search(str(item["url"])):
             yield Problem(
                 "monitoring_remote_write",
                 f"the url of item {number} holds a password: use basicAuth with an existing Secret instead",
@@ -201,17 +249,19 @@ def _receivers(values: Mapping[str, Any]) -> Iterator[Problem]:
                 f"{label}: url is for a webhook whose address is no secret, and begins with http:// or https://; "
                 "else name the Secret that holds it with secret and key",
             )
+        elif _USERINFO.search(url):
+            yield Problem(
+                variable,
+                f"{label}: its url holds a password: put the address into a Secret and name that with secret and key",
+            )
 
 
 def _values(values: Mapping[str, Any]) -> Iterator[Problem]:
     given = values.get("monitoring_values") or {}
     for path, value in _walk(given, ()):
-        if (
-            path
-            and re.search(r"(?i)(password|secret_?key|token|api_url|routing_key|service_key)$", path[-1])
-            and isinstance(value, str)
-            and value
-        ):
+        if not (path and isinstance(value, str) and value and _SECRET_KEY.search(path[-1])):
+            continue
+        if not _REFERENCE.fullmatch(value):
             yield Problem(
                 "monitoring_values",
                 f"{'.'.join(path)} would put a secret into the release, where many can read it: "
@@ -228,3 +278,38 @@ def _walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], A
             yield from _walk(item, path)
     else:
         yield path, node
+
+
+def refused_by_schema(schema: Mapping[str, Any], merged: Mapping[str, Any], own: Mapping[str, Any]) -> list[Problem]:
+    """What a chart's schema refuses of all values of the release, of which `own` are those of monitoring_values.
+
+    Each variable with the first few of its mistakes; nothing where jsonschema isn't installed, for Helm checks it too.
+    """
+    try:
+        import jsonschema
+    except ImportError:
+        return []
+    errors = sorted(
+        jsonschema.Draft7Validator(schema).iter_errors(merged), key=lambda error: list(map(str, error.absolute_path))
+    )
+    texts: dict[str, list[str]] = {}
+    for error in errors:
+        place = ".".join(map(str, error.absolute_path))
+        texts.setdefault(_variable(list(error.absolute_path), own), []).append(f"{place or 'the top'}: {error.message}")
+    return [Problem(name, f"the chart's schema refuses {'; '.join(found[:5])}") for name, found in texts.items()]
+
+
+def _variable(path: Sequence[str | int], own: Mapping[str, Any]) -> str:
+    """The variable to which values at this path are due."""
+    node: Any = own
+    for key in path:
+        if isinstance(node, list) or not (isinstance(node, Mapping) and key in node):
+            break
+        node = node[key]
+    else:
+        return "monitoring_values"
+    if isinstance(node, list):
+        # Values join mappings alone: a list is one's own as a whole.
+        return "monitoring_values"
+    places = [".".join(map(str, path[:end])) for end in range(len(path), 0, -1)]
+    return next((PLACES[place] for place in places if place in PLACES), "monitoring_values")

@@ -13,6 +13,8 @@ description:
     too large for another way), and makes Grafana's administrator Secret if it is missing.
   - V(ready) puts back what was changed by hand in the release's objects, then waits once for all workloads of the release, those of the operator's Prometheus and Alertmanager included, and
     fails with the container, the reason and the last log lines as soon as it is clear that they can't become ready.
+  - V(noted) notes on the newest revision that all of it is ready, if it is; it waits for nothing and puts nothing back.
+  - V(reached) waits up to half a minute until the load balancer has given O(services) an address each, and changes nothing.
   - V(removed) removes what C(helm uninstall) leaves.
 version_added: 0.1.0
 author: The Appgate platform authors
@@ -22,7 +24,7 @@ options:
   state:
     description: What to do.
     type: str
-    choices: [prepared, ready, removed]
+    choices: [prepared, ready, noted, reached, removed]
     required: true
   namespace:
     description: Namespace of the release.
@@ -48,6 +50,10 @@ options:
     description: Name of a Secret to make with a random password, if it isn't there. Empty makes none.
     type: str
     default: ""
+  services:
+    description: With O(state=reached), the Services to ask for, each with V(service), V(port) and a name of its own.
+    type: dict
+    default: {}
   remove_data:
     description: With O(state=removed), remove the volumes with stored data.
     type: bool
@@ -83,6 +89,11 @@ changes:
   type: list
   elements: str
   sample: ["namespace prometheus", "10 CRDs"]
+addresses:
+  description: With O(state=reached), the addresses of O(services) by their names, without those that have none.
+  returned: success
+  type: dict
+  sample: {"12 Prometheus": "http://192.0.2.7:9090/"}
 """
 
 import secrets
@@ -106,7 +117,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_objects impo
 from ansible_collections.appgate.platform.plugins.module_utils.monitoring_values import fullname
 
 APPLY = "application/apply-patch+yaml"
-MERGE = "application/merge-patch+json"
+#: How long a load balancer may take to give addresses, before a run ends without them.
+ADDRESS_SECONDS = 30.0
 #: What an API server says that has too much to do.
 BUSY = (429, 503, 504)
 MANAGER = {"fieldManager": "appgate-platform", "force": "true"}
@@ -213,9 +225,7 @@ def await_ready(cluster: Cluster, given: dict[str, Any]) -> list[str]:
     if reason:
         raise AccessError(reason)
     if not newest.ready:
-        path = resource_path("v1", "secrets", given["namespace"], helm_release.secret_name(newest))
-        mark = {"metadata": {"labels": {helm_release.READY_LABEL: str(newest.revision)}}}
-        cluster.call("PATCH", path, mark, content_type=MERGE)
+        live.mark_ready(cluster, newest)
     return [item.sentence() for item in drifts]
 
 
@@ -267,13 +277,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION,
-            "state": {"type": "str", "choices": ["prepared", "ready", "removed"], "required": True},
+            "state": {"type": "str", "choices": ["prepared", "ready", "noted", "reached", "removed"], "required": True},
             "namespace": {"type": "str", "required": True},
             "release": {"type": "str", "required": True},
             "crds_dir": {"type": "path", "default": ""},
             "chart": {"type": "path", "default": ""},
             "crds_content": {"type": "str", "default": ""},
             "grafana_secret": {"type": "str", "default": "", "no_log": False},
+            "services": {"type": "dict", "default": {}},
             "remove_data": {"type": "bool", "default": False},
             "remove_crds": {"type": "bool", "default": False},
             "timeout_seconds": {"type": "float", "default": 300},
@@ -283,8 +294,9 @@ def main() -> None:
     given = module.params
     if module.check_mode:
         # What would be done is what the plan has said.
-        module.exit_json(changed=False, changes=[])
+        module.exit_json(changed=False, changes=[], addresses={})
     changes: list[str] = []
+    addresses: dict[str, str] = {}
     try:
         cluster = connect(given["kubeconfig"], given["context"], None, given["connect_timeout_seconds"])
         if given["state"] == "prepared":
@@ -294,11 +306,17 @@ def main() -> None:
             changes += make_grafana_secret(cluster, given)
         elif given["state"] == "ready":
             changes += await_ready(cluster, given)
+        elif given["state"] == "noted":
+            live.with_ready(
+                cluster, helm_release.read_history(cluster, given["namespace"], given["release"]), write=True
+            )
+        elif given["state"] == "reached":
+            addresses = live.addresses(cluster, given["namespace"], given["services"], ADDRESS_SECONDS)
         else:
             changes += remove(cluster, given)
     except (AccessError, ApiError, helm_chart.ChartError, helm_release.ReleaseError) as error:
         module.fail_json(msg=str(error), changed=bool(changes), changes=changes)
-    module.exit_json(changed=bool(changes), changes=changes)
+    module.exit_json(changed=bool(changes), changes=changes, addresses=addresses)
 
 
 if __name__ == "__main__":

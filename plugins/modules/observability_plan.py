@@ -41,7 +41,7 @@ options:
     type: str
     default: operations
   scrape_interval_seconds:
-    description: How often the app is scraped.
+    description: How often the app is scraped, in seconds; at most 60, beyond which the rules would have no samples to count with.
     type: int
     default: 15
   scrape_timeout_seconds:

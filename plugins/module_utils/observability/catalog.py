@@ -25,6 +25,9 @@ DASHBOARD_WINDOW = "$__rate_interval"
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+_ABSENT = re.compile(r"\babsent(?:_over_time)?\s*(?=\()")
+#: A parenthesis, or a string of PromQL, in which one means nothing.
+_PARENTHESIS = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`|[()]""")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _METRIC = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
 _ALERT = re.compile(r"^[A-Z][A-Za-z0-9]+$")
@@ -192,11 +195,20 @@ class Catalog:
         ]
 
     def for_rule(self, expr: str, window: str = RULE_WINDOW) -> str:
-        """An expression as Prometheus evaluates it in a rule."""
-        # DNS labels: nothing in them means more than itself.
+        """An expression as Prometheus evaluates it in a rule; what is absent is asked for in each namespace by itself."""
+
+        def resolved(text: str, names: Sequence[str]) -> str:
+            # DNS labels: nothing in them means more than itself.
+            own = f'namespace="{names[0]}"' if len(names) == 1 else f'namespace=~"{"|".join(names)}"'
+            return self._resolve(text, window, {"app": own, "namespace": "", "cluster": ""})
+
         names = namespaces(self.parameters)
-        own = f'namespace="{names[0]}"' if len(names) == 1 else f'namespace=~"{"|".join(names)}"'
-        return self._resolve(expr, window, {"app": own, "namespace": "", "cluster": ""})
+        found = ""
+        for part, absent in _absences(expr):
+            # Of several namespaces in one absent(), all would have to be gone, and the label would name none of them.
+            each = list(dict.fromkeys(resolved(part, [name]) for name in names)) if absent else []
+            found += f"({' or '.join(each)})" if len(each) > 1 else resolved(part, names)
+        return found
 
     def for_dashboard(self, expr: str) -> str:
         """An expression as a panel asks it."""
@@ -220,6 +232,22 @@ class Catalog:
         """Names in an expression that stand for nothing."""
         known = {"window", *self.selectors, *self.parameters}
         return sorted({name for name in _PLACEHOLDER.findall(expr) if name not in known})
+
+
+def _absences(expr: str) -> Iterator[tuple[str, bool]]:
+    """An expression in pieces, each with whether it is a whole call of absent() or absent_over_time()."""
+    done = 0
+    for call in _ABSENT.finditer(expr):
+        depth = 0
+        for mark in _PARENTHESIS.finditer(expr, call.end()):
+            depth += {"(": 1, ")": -1}.get(mark.group(), 0)
+            if depth == 0:
+                if call.start() >= done:
+                    yield expr[done : call.start()], False
+                    yield expr[call.start() : mark.end()], True
+                    done = mark.end()
+                break
+    yield expr[done:], False
 
 
 def number(value: Any) -> str:

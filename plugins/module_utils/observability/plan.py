@@ -45,6 +45,8 @@ ARGUMENTS: dict[str, Any] = {
     "dashboard_folder": {"type": "str", "default": "Appgate"},
     "dashboard_folder_annotation": {"type": "str", "default": "grafana_folder"},
 }
+#: Beyond it, the shortest ranges of the rules hold too few samples for a rate.
+LONGEST_INTERVAL_SECONDS = 60
 _PARAMETERS = ("app_namespaces", "slo_availability_percent", "slo_latency_percent", "slo_latency_seconds")
 
 
@@ -105,6 +107,11 @@ def _check_values(given: Mapping[str, Any]) -> None:
     interval, timeout = given["scrape_interval_seconds"], given["scrape_timeout_seconds"]
     if interval < 1:
         problems.append(f"observability_scrape_interval_seconds is {interval}: give at least 1.")
+    elif interval > LONGEST_INTERVAL_SECONDS:
+        problems.append(
+            f"observability_scrape_interval_seconds is {interval}: give at most {LONGEST_INTERVAL_SECONDS}. The rules take "
+            "rates over a few minutes, and with fewer samples they would never fire."
+        )
     elif not 1 <= timeout <= interval:
         problems.append(
             f"observability_scrape_timeout_seconds is {timeout}: give 1 to {interval}, which is "

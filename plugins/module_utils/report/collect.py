@@ -550,8 +550,8 @@ def _grafana(
     if release is None:
         why = f"nothing of it runs in namespace {namespace}"
     elif release.chart_name == EMBEDDED_CHART:
-        # It is installed without Grafana only where no published image of it can be had.
-        why = "no published image of it was in reach when monitoring was installed"
+        # The release says the same for both.
+        why = "`monitoring_grafana` is `disabled`, or no published image of it was in reach at the installation"
     else:
         why = f"release {release.name} leaves it out"
     return [

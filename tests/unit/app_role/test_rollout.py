@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_deployment_that_gave_up() -> None:
     assert "has timed out" in progress.text
 
 
+BEGAN = datetime.datetime(2026, 1, 1, 12, 0, 0, 700000, tzinfo=datetime.UTC)
+BEFORE, SINCE = "2026-01-01T11:59:59Z", "2026-01-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(("at", "failed"), [(BEFORE, False), (SINCE, True), (None, True)])
+def test_a_deadline_that_passed_before_the_run_is_no_failure_of_it(at: str | None, failed: bool) -> None:
+    condition = {"type": "Progressing", "reason": "ProgressDeadlineExceeded", "message": "m", "lastUpdateTime": at}
+    status = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1, "conditions": [condition]}
+    progress = rollout.progress(deployment(**status), rollout.Past(BEGAN))
+    assert progress.failed is failed
+    assert not progress.done
+    assert failed or "1 of 2 pods are available" in progress.text
+
+
 def pod(*containers: dict[str, Any], **status: Any) -> dict[str, Any]:
     return {"metadata": {"name": "web-1"}, "status": {"containerStatuses": list(containers), **status}}
 
@@ -98,6 +113,54 @@ def test_containers(container: dict[str, Any], hopeless: bool, text: str) -> Non
     assert failure.hopeless is hopeless
     assert text in failure.sentence()
     assert failure.sentence().startswith("container main of pod web-1: ")
+
+
+def judged(past: rollout.Past, made: str, container: dict[str, Any]) -> bool:
+    """Whether that is hopeless."""
+    found = {**pod(container), "metadata": {"name": "web-1", "uid": "u", "creationTimestamp": made}}
+    [failure] = past.sift(rollout.pod_failures(found))
+    return failure.hopeless
+
+
+def crashed(restarts: int, code: int = 1) -> dict[str, Any]:
+    return waiting("CrashLoopBackOff", restartCount=restarts, lastState={"terminated": {"exitCode": code}})
+
+
+@pytest.mark.parametrize("code", [1, rollout.EXIT_CONFIG])
+def test_restarts_count_from_the_first_look_at_a_pod_from_before_the_run(code: int) -> None:
+    chances = 1 if code == rollout.EXIT_CONFIG else rollout.CRASHES_ALLOWED + 1
+    past = rollout.Past(BEGAN)
+    assert [judged(past, BEFORE, crashed(count, code)) for count in (7, 7 + chances - 1, 7 + chances)] == [
+        False,
+        False,
+        True,
+    ]
+    assert judged(rollout.Past(BEGAN), SINCE, crashed(chances, code))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "hopeless"),
+    [
+        (["CreateContainerConfigError", "CreateContainerConfigError"], [False, False]),
+        (["ErrImagePull", "ImagePullBackOff", "ImagePullBackOff"], [False, False, False]),
+        (["ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff"], [False, False, True, True]),
+        (["ImagePullBackOff", "ErrImagePull"], [False, True]),
+        (["ImagePullBackOff", "InvalidImageName"], [False, True]),
+    ],
+)
+def test_a_reason_from_before_the_run_counts_once_it_is_given_anew(reasons: list[str], hopeless: list[bool]) -> None:
+    past = rollout.Past(BEGAN)
+    assert [judged(past, BEFORE, waiting(reason, "not found")) for reason in reasons] == hopeless
+    assert judged(rollout.Past(BEGAN), SINCE, waiting(reasons[0], "not found"))
+
+
+@pytest.mark.parametrize(("at", "hopeless"), [(BEFORE, False), (SINCE, True)])
+def test_pods_that_could_not_be_made_before_the_run(at: str, hopeless: bool) -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "message": "quota", "lastTransitionTime": at}
+    failure = rollout.controller_failure(deployment(conditions=[condition]))
+    assert failure
+    [found] = rollout.Past(BEGAN).sift([failure])
+    assert found.hopeless is hopeless
 
 
 def test_a_sidecar_is_looked_at_before_the_container_that_waits_for_it() -> None:

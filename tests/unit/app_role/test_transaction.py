@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from ansible_collections.appgate.platform.plugins.module_utils import kube_diagnosis, kube_objects
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import (
     AccessError,
+    ApiError,
     Cluster,
     Response,
     connect,
@@ -22,6 +25,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_probe import
 from ansible_collections.appgate.platform.plugins.module_utils.kube_rollout import Failure
 from ansible_collections.appgate.platform.plugins.module_utils.kube_transaction import Transaction
 
+from tests.unit.app_role.conftest import GOOD, Relay
+from tests.unit.app_role.fake_node import MERGE, TIME, pod_status
 from tests.unit.control_plane import ControlPlane
 
 pytestmark = pytest.mark.usefixtures("node")
@@ -216,6 +221,172 @@ def test_hopeless_failures_do_not_wait_for_the_timeout(transaction: Make, manife
     assert "gave up after" not in str(caught.value)
 
 
+def pod_of(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    [pod] = cluster.call("GET", f"/api/v1/namespaces/{namespace}/pods").json()["items"]
+    return dict(pod)
+
+
+def report_status(cluster: Cluster, namespace: str, status: dict[str, Any]) -> None:
+    """What the kubelet says of the only pod."""
+    where = path(namespace, f"pods/{pod_of(cluster, namespace)['metadata']['name']}") + "/status"
+    cluster.call("PATCH", where, {"status": status}, content_type=MERGE)
+
+
+def report_good(cluster: Cluster, namespace: str) -> None:
+    pod = pod_of(cluster, namespace)
+    pod["spec"]["containers"][0]["image"] = GOOD
+    report_status(cluster, namespace, pod_status(pod))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def until_it_is_of_the_past(cluster: Cluster) -> None:
+    """The cluster gives its times in whole seconds."""
+    now = cluster.server_time() + datetime.timedelta(seconds=2)
+    until(lambda: bool(cluster.version()) and cluster.server_time() > now)
+
+
+def at_round(number: int, action: Callable[[], None]) -> Callable[[str], None]:
+    """For `on_progress`: act in that round of a wait. In the fourth one the pods are looked at for the first time."""
+    rounds: list[str] = []
+
+    def count(text: str) -> None:
+        rounds.append(text)
+        if len(rounds) == number:
+            action()
+
+    return count
+
+
+def test_restarts_from_before_the_run_do_not_end_it(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
+) -> None:
+    """A node that has been restarted a few times leaves such pods, and they come up a little later."""
+    transaction().deploy(manifests())
+    until_it_is_of_the_past(cluster)
+    status = pod_of(cluster, namespace)["status"]
+    for condition in status["conditions"]:
+        condition["status"] = "True" if condition["type"] == "PodScheduled" else "False"
+    last = {"terminated": {"exitCode": 255, "startedAt": TIME, "finishedAt": TIME}}
+    status["containerStatuses"][0].update(ready=False, restartCount=4, lastState=last)
+    report_status(cluster, namespace, status)
+    where = path(namespace, "deployments/demo")
+    until(lambda: not (cluster.get(where) or {})["status"].get("availableReplicas"))
+    heal = at_round(5, lambda: report_good(cluster, namespace))
+    outcome = transaction(on_progress=heal).deploy(manifests())
+    assert not outcome.changed
+    assert statuses(transaction) == [(1, "deployed")]
+
+
+@pytest.mark.parametrize(("image", "deadline"), [(MISSING, 60), (STUCK, 1)], ids=["pull", "deadline"])
+def test_a_cause_that_was_mended_outside_is_not_held_against_the_next_run(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str, image: str, deadline: int
+) -> None:
+    wanted = manifests(image)
+    wanted[3]["spec"]["progressDeadlineSeconds"] = deadline
+    with pytest.raises(TransactionError, match=r"manifest unknown|made no progress") as caught:
+        transaction().deploy(wanted)
+    assert "gave up after" not in str(caught.value)
+    until_it_is_of_the_past(cluster)
+    heal = at_round(5, lambda: report_good(cluster, namespace))
+    assert transaction(on_progress=heal).deploy(wanted).revision == 2
+    assert statuses(transaction) == [(1, "failed"), (2, "deployed")]
+
+
+def test_a_failure_from_before_the_run_counts_once_it_happens_anew(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
+) -> None:
+    wanted = manifests(MISSING)
+    with pytest.raises(TransactionError, match="manifest unknown"):
+        transaction().deploy(wanted)
+    until_it_is_of_the_past(cluster)
+    with pytest.raises(TransactionError, match="manifest unknown") as caught:
+        transaction(wait_timeout_seconds=4.0).deploy(wanted)
+    assert "gave up after" in str(caught.value)
+
+    def pull_again() -> None:
+        status = pod_of(cluster, namespace)["status"]
+        status["containerStatuses"][0]["state"]["waiting"]["reason"] = "ErrImagePull"
+        report_status(cluster, namespace, status)
+
+    with pytest.raises(TransactionError, match=r"ErrImagePull: .*manifest unknown") as caught:
+        transaction(wait_timeout_seconds=600.0, on_progress=at_round(5, pull_again)).deploy(wanted)
+    assert "gave up after" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [0, 429, 500, 503])
+def test_an_api_server_that_is_busy_for_a_moment_does_not_end_the_wait(
+    transaction: Make, manifests: Manifests, cluster: Cluster, relay: Relay, answer: int
+) -> None:
+    transaction().deploy(manifests())
+    answers: list[int] = []
+    relay.trouble = lambda method, where: answers.pop() if answers and method == "GET" else None
+    busy = at_round(1, lambda: answers.extend([answer] * 3))
+    outcome = transaction(client=relay.client, on_progress=busy).deploy(manifests(text="two", env=[{"name": "A"}]))
+    assert not answers
+    assert outcome.revision == 2
+    assert statuses(transaction) == [(1, "superseded"), (2, "deployed")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [(0, "can't be reached"), (503, "answered 503: the API server is busy")], ids=["gone", "busy"]
+)
+def test_an_api_server_that_stays_away_is_told_with_what_that_leaves(
+    transaction: Make, manifests: Manifests, cluster: Cluster, relay: Relay, answer: int, told: str
+) -> None:
+    transaction().deploy(manifests())
+    wanted = manifests(env=[{"name": "A"}])
+    away: list[str] = []
+    relay.trouble = lambda method, where: answer if away and method == "GET" else None
+    leave = at_round(1, lambda: away.append("now"))
+    with pytest.raises(TransactionError, match=told) as caught:
+        transaction(client=relay.client, on_progress=leave, wait_timeout_seconds=2.0).deploy(wanted)
+    assert "gave up after" in str(caught.value)
+    assert "Revision 1 could not be put back" in str(caught.value)
+    # What is in doubt stays pending, and the next run goes on from it.
+    assert statuses(transaction) == [(1, "deployed"), (2, "pending")]
+    assert transaction().deploy(wanted).revision == 3
+
+
+def test_an_api_server_that_is_busy_for_a_moment_does_not_end_a_removal(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str, relay: Relay
+) -> None:
+    transaction().deploy(manifests())
+    answers = [503, 429, 0]
+    deleted: list[str] = []
+
+    def trouble(method: str, where: str) -> int | None:
+        if method == "DELETE":
+            deleted.append(where)
+        elif method == "GET" and deleted and answers:
+            return answers.pop()
+        return None
+
+    relay.trouble = trouble
+    assert transaction(client=relay.client, wait_timeout_seconds=60.0).remove().changed
+    assert not answers
+    assert cluster.get(f"/api/v1/namespaces/{namespace}") is None
+
+
+def test_a_removal_that_can_not_see_its_end_says_why(transaction: Make, manifests: Manifests, relay: Relay) -> None:
+    transaction().deploy(manifests())
+    deleted: list[str] = []
+
+    def trouble(method: str, where: str) -> int | None:
+        if method == "DELETE":
+            deleted.append(where)
+        return 503 if method == "GET" and deleted else None
+
+    relay.trouble = trouble
+    with pytest.raises(TransactionError, match=r"Waited too long for the objects to go: .*answered 503"):
+        transaction(client=relay.client, wait_timeout_seconds=1.0).remove()
+
+
 def test_a_first_deploy_that_fails_stays_for_a_look(
     transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
 ) -> None:
@@ -315,6 +486,37 @@ def test_old_revisions_go_beyond_the_limit(transaction: Make, manifests: Manifes
     assert statuses(transaction) == [(3, "superseded"), (4, "deployed")]
 
 
+def test_failed_revisions_go_before_those_that_served(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
+) -> None:
+    transaction().deploy(manifests())
+    for number in range(3):
+        with pytest.raises(TransactionError, match="Revision 1 has been put back"):
+            transaction(history_limit=2).deploy(manifests(MISSING, text=str(number)))
+    assert statuses(transaction) == [(1, "deployed"), (4, "failed")]
+    assert transaction(history_limit=2).deploy(manifests(text="two")).revision == 5
+    assert statuses(transaction) == [(1, "superseded"), (5, "deployed")]
+    transaction(history_limit=2).roll_back(None)
+    live = cluster.get(path(namespace, "configmaps/demo"))
+    assert live
+    assert live["data"] == {"text": "one"}
+
+
+def test_a_failed_revision_stays_while_it_alone_knows_of_objects_that_are_there(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
+) -> None:
+    extra = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left"}}
+    for wanted in ([*manifests(MISSING), extra], manifests(MISSING, text="a"), manifests(MISSING, text="b")):
+        # New pods each time, so that no run waits for what was before it.
+        wanted[3]["spec"]["template"]["metadata"]["annotations"] = {"text": wanted[1]["data"]["text"]}
+        with pytest.raises(TransactionError, match="its objects stay"):
+            transaction(history_limit=2).deploy(wanted)
+    assert statuses(transaction) == [(1, "failed"), (3, "failed")]
+    transaction(history_limit=2).deploy(manifests())
+    assert cluster.get(path(namespace, "configmaps/left")) is None
+    assert statuses(transaction) == [(3, "failed"), (4, "deployed")]
+
+
 def test_secrets_are_hidden_in_the_diff(
     transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
 ) -> None:
@@ -404,6 +606,84 @@ def test_removal_keeps_a_namespace_that_others_use_by_now(
     assert "PersistentVolumeClaim theirs" in outcome.warnings[0]
     assert cluster.get(f"/api/v1/namespaces/{namespace}")
     assert cluster.get(path(namespace, "persistentvolumeclaims/theirs"))
+
+
+THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Secret": ("/api/v1/namespaces/{}/secrets", {"stringData": {"password": "theirs"}}),
+    "ConfigMap": ("/api/v1/namespaces/{}/configmaps", {"data": {"text": "theirs"}}),
+    "Ingress": (
+        "/apis/networking.k8s.io/v1/namespaces/{}/ingresses",
+        {"spec": {"defaultBackend": {"service": {"name": "theirs", "port": {"number": 80}}}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+def test_removal_keeps_a_namespace_in_which_others_keep_something(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str, kind: str
+) -> None:
+    transaction().deploy(manifests())
+    where, content = THEIRS[kind]
+    where = where.format(namespace)
+    cluster.call("POST", where, {"metadata": {"name": "theirs"}, **content})
+    shown = transaction(check_mode=True).remove()
+    assert ("delete", "Namespace", namespace) not in actions(shown)
+    outcome = transaction().remove()
+    assert outcome.warnings == [f"Namespace {namespace} stays, because it also holds what others made: {kind} theirs."]
+    assert cluster.get(f"{where}/theirs")
+    assert cluster.get(path(namespace, "deployments/demo")) is None
+
+
+def test_removal_takes_a_namespace_with_what_kubernetes_itself_puts_into_each(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str
+) -> None:
+    for text in ("one", "two"):
+        transaction().deploy([*manifests(text=text), secret_manifest("keys", namespace, {"token": text}, {})])
+    where = f"/api/v1/namespaces/{namespace}"
+    if not cluster.get(f"{where}/configmaps/kube-root-ca.crt"):
+        cluster.call("POST", f"{where}/configmaps", {"metadata": {"name": "kube-root-ca.crt"}})
+    until(lambda: cluster.get(f"{where}/serviceaccounts/default") is not None)
+    metadata = {"name": "token", "annotations": {"kubernetes.io/service-account.name": "default"}}
+    cluster.call("POST", f"{where}/secrets", {"metadata": metadata, "type": "kubernetes.io/service-account-token"})
+    outcome = transaction(wait_timeout_seconds=60.0).remove()
+    assert outcome.warnings == []
+    assert cluster.get(where) is None
+
+
+def test_removal_asks_whether_it_may_see_what_others_keep(
+    transaction: Make, manifests: Manifests, control_plane: ControlPlane, cluster: Cluster, namespace: str
+) -> None:
+    transaction().deploy(manifests())
+    rules = [
+        {"apiGroups": [""], "resources": ["secrets", "services"], "verbs": ["*"]},
+        {"apiGroups": ["apps", "coordination.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "delete"]},
+    ]
+    role = {"metadata": {"name": f"remover-{namespace}"}, "rules": rules}
+    binding = {
+        "metadata": {"name": f"remover-{namespace}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"remover-{namespace}"},
+        "subjects": [{"kind": "User", "name": "remover", "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    cluster.call("POST", f"{rbac}/clusterroles", role)
+    cluster.call("POST", f"{rbac}/clusterrolebindings", binding)
+    remover = connect(str(control_plane.write_kubeconfig("remover")), control_plane.context)
+    with pytest.raises(AccessError, match=r"may not: .*list configmaps.*list ingresses\.networking\.k8s\.io"):
+        transaction(client=remover).remove()
+    assert cluster.get(path(namespace, "deployments/demo"))
+    assert transaction(client=remover).remove(remove_namespace=False).changed
+
+
+def test_removal_does_not_take_no_answer_for_an_empty_namespace(
+    transaction: Make, manifests: Manifests, cluster: Cluster, namespace: str, relay: Relay
+) -> None:
+    transaction().deploy(manifests())
+    relay.trouble = lambda method, where: 503 if where.endswith("/configmaps") else None
+    with pytest.raises(ApiError, match="busy"):
+        transaction(client=relay.client).remove()
+    assert cluster.get(path(namespace, "deployments/demo"))
 
 
 def test_a_namespace_that_is_being_deleted_is_refused(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.observability imp
 from ansible_collections.appgate.platform.plugins.module_utils.observability.catalog import (
     LATENCY_BUCKETS,
     CatalogError,
+    Selector,
     only_systems,
     read,
     with_parameters,
@@ -130,6 +132,35 @@ def test_parameters_change_the_rules() -> None:
         one.for_dashboard("rate(x{${node}}[${window}])")
         == 'rate(x{job="node-exporter", cluster=~"$cluster"}[$__rate_interval])'
     )
+
+
+@pytest.mark.parametrize(
+    ("expr", "made"),
+    [
+        ("absent(up{${app}})", '(absent(up{job="a(", namespace="one"}) or absent(up{job="a(", namespace="two"}))'),
+        (
+            "x > 1 and absent_over_time (sum(rate(up{${app}}[${window}]))[1h:]) > 0",
+            'x > 1 and (absent_over_time (sum(rate(up{job="a(", namespace="one"}[5m]))[1h:]) '
+            'or absent_over_time (sum(rate(up{job="a(", namespace="two"}[5m]))[1h:])) > 0',
+        ),
+        (
+            """absent(up{a=")", b='(', c=`)`, ${app}}) or y{${app}}""",
+            """(absent(up{a=")", b='(', c=`)`, job="a(", namespace="one"}) """
+            """or absent(up{a=")", b='(', c=`)`, job="a(", namespace="two"})) or y{job="a(", namespace=~"one|two"}""",
+        ),
+        # What is not the app's has no namespace to be asked for one by one.
+        ("absent(up{${any}})", 'absent(up{job=~".+"})'),
+        ("not_absent(up{${app}})", 'not_absent(up{job="a(", namespace=~"one|two"})'),
+        # A mistake stays as it is, for promtool to tell.
+        ("absent(up{${app}}", 'absent(up{job="a(", namespace=~"one|two"}'),
+    ],
+)
+def test_what_is_absent_is_asked_for_in_each_namespace(expr: str, made: str) -> None:
+    catalog = with_parameters(support.catalog(), {"app_namespaces": ["one", "two"]})
+    catalog = replace(catalog, selectors={**catalog.selectors, "app": Selector('job="a("', "app")})
+    assert catalog.for_rule(expr) == made
+    one = with_parameters(catalog, {"app_namespaces": ["one"]})
+    assert one.for_rule("absent(up{${app}})") == 'absent(up{job="a(", namespace="one"})'
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.observability import manifests, promtool, rules
 from ansible_collections.appgate.platform.plugins.module_utils.observability.catalog import CatalogError, read
 
-from observability import dashboards, generate
+from observability import dashboards, generate, live
+from tests import alert_cases
 from tests.unit.observability import support
 
 FILES = sorted(support.DASHBOARDS.glob("*.json"))
@@ -102,6 +103,75 @@ def test_what_a_person_looks_for_has_a_panel(name: str, asked: str) -> None:
     dashboard = load(support.DASHBOARDS / f"{name}.json")
     queries = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
     assert [expr for expr in queries if re.search(asked, expr)], queries
+
+
+def pods(replica_set: str, samples: str, *names: str, asked: str = "ksm-a") -> dict[str, str]:
+    """Pods of a ReplicaSet as a kube-state-metrics tells of them, a sample a minute."""
+    return {
+        f'kube_pod_owner{{job="kube-state-metrics", instance="{asked}", namespace="appgate", pod="{replica_set}-{name}", '
+        f'owner_kind="ReplicaSet", owner_name="{replica_set}"}}': samples
+        for name in names
+    }
+
+
+#: A step of an autoscaler changes it too.
+GENERATION = {
+    'kube_deployment_status_observed_generation{job="kube-state-metrics", namespace="appgate", deployment="appgate"}': "1x9 2x20"
+}
+#: What happens ten minutes after the start, and the ReplicaSets that get a line for it.
+HAPPENINGS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "nothing": (pods("appgate-1", "1x30", "a", "b"), []),
+    "an autoscaler's step": ({**pods("appgate-1", "1x30", "a"), **pods("appgate-1", "_x10 1x20", "b", "c"), **GENERATION}, []),
+    "fewer replicas": ({**pods("appgate-1", "1x30", "a"), **pods("appgate-1", "1x9 stale", "b", "c")}, []),
+    "a pod that is replaced": ({**pods("appgate-1", "1x9 stale", "a"), **pods("appgate-1", "_x10 1x20", "b")}, []),
+    "a rollout": (
+        {**pods("appgate-1", "1x10 stale", "a", "b"), **pods("appgate-2", "_x10 1x20", "a", "b"), **GENERATION},
+        ["appgate-2"],
+    ),
+    "a rollout with nothing in common": (
+        {**pods("appgate-1", "1x8 stale", "a"), **pods("appgate-2", "_x10 1x20", "a")},
+        ["appgate-2"],
+    ),
+    "the way back": (
+        {**pods("appgate-1", "1x3 stale _x5 1x20", "a"), **pods("appgate-2", "1x10 stale", "a")},
+        ["appgate-1"],
+    ),
+    "a rollout that stays half done": (
+        {**pods("appgate-1", "1x30", "a", "b"), **pods("appgate-2", "_x10 1x20", "a")},
+        ["appgate-2"],
+    ),
+    "another kube-state-metrics": (
+        {**pods("appgate-1", "1x7 stale", "a", "b"), **pods("appgate-1", "_x10 1x20", "a", "b", asked="ksm-b")},
+        [],
+    ),
+    "the first pods of a namespace": (pods("appgate-1", "_x10 1x20", "a"), []),
+    "a Job": ({**pods("appgate-1", "1x30", "a"), 'kube_pod_owner{job="kube-state-metrics", namespace="appgate", pod="j-1", owner_kind="Job", owner_name="j"}': "_x10 1x20"}, []),
+}  # fmt: skip
+
+
+def test_a_line_for_each_rollout_and_for_nothing_else(tmp_path: Path) -> None:
+    [expr] = {note["expr"] for path in FILES for note in load(path)["annotations"]["list"]}
+    for name, value in {**live.VARIABLES, "$__rate_interval": "2m"}.items():
+        expr = expr.replace(name, value)
+    tests = []
+    for happening, (series, lines) in HAPPENINGS.items():
+        shown = [{"labels": f'{{namespace="appgate", owner_name="{name}"}}', "value": 1} for name in lines]
+        tests.append(
+            {
+                "name": happening,
+                "interval": "1m",
+                "input_series": [{"series": key, "values": values} for key, values in series.items()],
+                "promql_expr_test": [
+                    {"expr": expr, "eval_time": "9m", "exp_samples": []},
+                    {"expr": expr, "eval_time": "10m", "exp_samples": shown},
+                    # Over when the window is, however long the rollout takes.
+                    {"expr": expr, "eval_time": "14m", "exp_samples": []},
+                    # Without the comparison there is always a value, by which it is known to work.
+                    {"expr": f"group({expr.removesuffix(' > 0')})", "eval_time": "14m", "exp_samples": [{"labels": "{}", "value": 1}]},
+                ],
+            }
+        )  # fmt: skip
+    assert alert_cases.failures(tmp_path, [{"rule_files": [], "evaluation_interval": "1m", "tests": tests}]) == {}
 
 
 @each_dashboard

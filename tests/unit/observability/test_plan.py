@@ -82,3 +82,10 @@ def test_without_promtool_an_added_catalog_is_refused_and_check_mode_says_so(tmp
     assert make(check_mode=True, extra_catalogs=extra).warnings == [
         "The expressions of the catalog were not checked, because promtool is not there yet."
     ]
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(0, "at least 1"), (61, "at most 60. The rules take rates")])
+def test_an_interval_with_which_no_rule_has_samples_is_refused(seconds: int, says: str) -> None:
+    with pytest.raises(CatalogError, match=f"observability_scrape_interval_seconds is {seconds}: give {says}"):
+        make(scrape_interval_seconds=seconds)
+    assert make(scrape_interval_seconds=60, scrape_timeout_seconds=60).alerts

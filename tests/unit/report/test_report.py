@@ -231,7 +231,7 @@ def test_each_cluster_gets_a_page_and_one_that_is_gone_fails_alone(
                 "all of 3 up, in 3 jobs",
                 "0 firing, 0 pending, 2 armed and quiet. Watchdog fires, as it always should.",
                 "takes alerts from Prometheus",
-                "Grafana not installed: no published image of it was in reach",
+                "Grafana not installed: monitoring_grafana is disabled, or no published image of it was in reach",
                 "Set monitoring_grafana=enabled",
                 "NetworkPolicy: 1 in namespace appgate, but this cluster has no engine that enforces it",
                 "0.412 of 2 cores (21 %)",
