@@ -116,6 +116,33 @@ class Haproxy:
         processes = self.ask()
         return processes is not None and processes.failed
 
+    def is_outdated(self) -> bool:
+        """Whether the file is younger than the newest worker, which then serves what an older file said.
+
+        False where that cannot be known: no master answers, its workers cannot be seen, there is no file, or its time is still to come.
+        """
+        processes = self.ask()
+        try:
+            changed = Path(self.config).stat().st_mtime
+        except OSError:
+            return False
+        found = [self._started(pid) for pid in (processes.workers if processes else ())]
+        starts = [start for start in found if start is not None]
+        # After a clock was set back, a reload would not make the worker younger than the file.
+        return bool(starts) and max(starts) < changed <= time.time()
+
+    def _started(self, pid: int) -> float | None:
+        """When a process was started at the latest, in seconds since 1970; None when it cannot be seen."""
+        try:
+            status = (self.proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        # The 22nd field, counted behind the name, which may hold spaces: whole ticks since the boot.
+        ticks = int(status.rpartition(")")[2].split()[19]) + 1
+        # The boot time in /proc/stat is rounded to seconds.
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return booted + ticks / os.sysconf("SC_CLK_TCK")
+
     def _wait(self, done: Callable[[], bool], failure: str) -> None:
         end = self.clock() + self.timeout_seconds
         while not done():

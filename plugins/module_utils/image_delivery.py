@@ -47,6 +47,11 @@ _REGISTRY = re.compile(
 )
 _PROBE_SECONDS = 5.0
 
+# Names of one registry. Only the last one is the address at which it answers.
+_DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+# What `docker login` calls it in the auth file.
+_DOCKER_HUB_LOGIN = "https://index.docker.io/v1/"
+
 
 def names_registry(value: str) -> bool:
     """Whether this is host[:port][/prefix]. Without a dot, a port or localhost, a first part means a folder of Docker Hub."""
@@ -132,9 +137,13 @@ class Delivery:
 
     def _head(self) -> str | None:
         host, _, prefix = self.registry.partition("/")
+        address = host
+        if host in _DOCKER_HUB:
+            # skopeo pushes a name without a folder to this one.
+            address, prefix = _DOCKER_HUB[-1], prefix or "library"
         name = f"{prefix}/{self.name}" if prefix else self.name
         scheme = "http" if self.plain_http else "https"
-        url = f"{scheme}://{host}/v2/{name}/manifests/{self.tag}"
+        url = f"{scheme}://{address}/v2/{name}/manifests/{self.tag}"
         headers = {"Accept": _MANIFESTS}
         credentials = self._credentials(host)
         if credentials:
@@ -172,13 +181,16 @@ class Delivery:
         """user:password in base64, from the variables or the auth file."""
         if self.username:
             return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        keys = [self.registry, host, f"https://{host}"]
+        if host in _DOCKER_HUB:
+            keys += [*_DOCKER_HUB, _DOCKER_HUB_LOGIN]
         candidates = [self.authfile] if self.authfile else default_authfiles()
         for candidate in candidates:
             try:
                 auths = json.loads(Path(candidate).read_text(encoding="utf-8")).get("auths", {})
             except (OSError, ValueError, AttributeError):
                 continue
-            for key in (self.registry, host, f"https://{host}"):
+            for key in keys:
                 auth = auths.get(key, {}).get("auth")
                 if auth:
                     return str(auth)

@@ -50,9 +50,21 @@ EXAMPLES = r"""
 - name: Reload HAProxy in a container
   appgate.platform.haproxy_process:
     state: reloaded
+
+- name: Find out whether a reload is due, also where systemd runs HAProxy
+  appgate.platform.haproxy_process:
+  check_mode: true
+  changed_when: false
+  register: haproxy
 """
 
 RETURN = r"""
+outdated:
+  description:
+    - Whether the file is younger than the newest worker, so that HAProxy serves what an older file said. Found out before anything is done.
+    - False where no master answers at O(master_socket).
+  returned: success
+  type: bool
 pids:
   description: Processes of the pid file afterwards, one with a master.
   returned: success
@@ -81,6 +93,7 @@ def main() -> None:
     wanted = module.params["state"]
     haproxy = Haproxy(**{key: value for key, value in module.params.items() if key != "state"})
     pids = haproxy.pids()
+    outdated = haproxy.is_outdated()
     if wanted == "started":
         # The file is unchanged after a failed reload, so nothing else would try again once the port is free.
         retry = haproxy.is_ours(pids) and haproxy.has_failed_reload()
@@ -95,7 +108,7 @@ def main() -> None:
             act()
         except (ProcessError, OSError) as error:
             module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, pids=pids if module.check_mode else haproxy.pids())
+    module.exit_json(changed=changed, outdated=outdated, pids=pids if module.check_mode else haproxy.pids())
 
 
 if __name__ == "__main__":

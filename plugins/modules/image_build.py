@@ -89,6 +89,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_base import
 )
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, build, compressed_bytes
 from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError
+from ansible_collections.appgate.platform.plugins.module_utils.sources.errors import explain_full_disk
 
 
 def work(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +147,11 @@ def main() -> None:
         module.exit_json(**work(module.params))
     except ImageError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        full = explain_full_disk(error, plan["cache_dir"], "image_cache_dir")
+        if full is None:
+            raise
+        module.fail_json(msg=full)
 
 
 if __name__ == "__main__":

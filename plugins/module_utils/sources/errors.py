@@ -15,14 +15,26 @@ class Unreachable(SourceError):
     """A publisher does not answer or does not have the file; building is still possible."""
 
 
+def explain_full_disk(error: OSError, path: str, variable: str) -> str | None:
+    """The sentence for a disk without room or a used-up quota; None when the error is another one.
+
+    :param path: what was written to
+    :param variable: what a person sets to write elsewhere
+    """
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return (
+        f"The disk that holds {path} is full. Free some space there, or set"
+        f" {variable} to a directory on a larger disk, and run again:"
+        " what is complete is kept."
+    )
+
+
 def explain_os_error(error: OSError, path: str) -> SourceError:
     """Turn a failed write into a sentence with a remedy."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SourceError(
-            f"The disk that holds {path} is full. Free some space there, or set"
-            " sources_cache_dir to a directory on a larger disk, and run again:"
-            " what is complete is kept."
-        )
+    full = explain_full_disk(error, path, "sources_cache_dir")
+    if full is not None:
+        return SourceError(full)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SourceError(
             f"No permission to write {error.filename or path}. Set sources_cache_dir to a"

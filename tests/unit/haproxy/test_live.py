@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -392,25 +393,26 @@ def test_a_reload_that_fails_says_so_and_the_old_worker_stays(host: tuple[Haprox
     assert reachable(port)
 
 
+def started(haproxy: Haproxy) -> dict[str, Any]:
+    """What the module says to `state: started`."""
+    arguments = {"config": haproxy.config, "pid_file": haproxy.pid_file, "master_socket": haproxy.master_socket}
+    module = ROLE.parents[1] / "plugins" / "modules" / "haproxy_process.py"
+    done = subprocess.run(
+        [sys.executable, module],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "binary": haproxy.binary, "state": "started"}}),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def test_started_repeats_a_reload_that_failed(host: tuple[Haproxy, int]) -> None:
     haproxy, port = host
     haproxy.start()
-    arguments = {"config": haproxy.config, "pid_file": haproxy.pid_file, "master_socket": haproxy.master_socket}
-
-    def started() -> dict[str, Any]:
-        module = ROLE.parents[1] / "plugins" / "modules" / "haproxy_process.py"
-        done = subprocess.run(
-            [sys.executable, module],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "binary": haproxy.binary, "state": "started"}}),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
-
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -419,11 +421,37 @@ def test_started_repeats_a_reload_that_failed(host: tuple[Haproxy, int]) -> None
             config.write(f"\nfrontend other\n    bind 127.0.0.1:{taken}\n")
         with pytest.raises(ProcessError, match="could not reload"):
             haproxy.reload()
-        assert "could not reload" in started()["msg"]
+        assert "could not reload" in started(haproxy)["msg"]
         assert reachable(port)
-    assert started()["changed"]
+    assert started(haproxy)["changed"]
     assert reachable(taken)
-    assert not started()["changed"]
+    assert not started(haproxy)["changed"]
+
+
+def test_a_file_that_is_younger_than_its_worker_is_noticed(host: tuple[Haproxy, int], tmp_path: Path) -> None:
+    haproxy, _ = host
+    assert not haproxy.is_outdated(), "nothing runs"
+    haproxy.start()
+    assert not haproxy.is_outdated()
+    assert started(haproxy)["outdated"] is False
+
+    def younger() -> bool:
+        # A worker counts as started for the whole tick of its start.
+        os.utime(haproxy.config)
+        return haproxy.is_outdated()
+
+    for _ in range(2):
+        wait(younger)
+        assert started(haproxy)["outdated"] is True
+        assert not dataclasses.replace(haproxy, proc=tmp_path).is_outdated(), "of a worker that cannot be seen"
+        haproxy.reload()
+        assert not haproxy.is_outdated()
+    # A clock that was set back tells nothing about the order.
+    later = time.time() + 3600
+    os.utime(haproxy.config, (later, later))
+    assert not haproxy.is_outdated()
+    Path(haproxy.config).unlink()
+    assert not haproxy.is_outdated()
 
 
 def test_one_that_was_started_without_a_master_is_taken_over(host: tuple[Haproxy, int]) -> None:

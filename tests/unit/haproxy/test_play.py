@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.appgate.platform.plugins.module_utils.haproxy_process import Haproxy
 
-from .support import HAPROXY, HERE, equivalent
+from .support import HAPROXY, HERE, ROLE, equivalent
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed on this machine")
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -219,3 +224,116 @@ def test_the_host_keeps_its_file_when_haproxy_refuses_the_new_one(ansible_playbo
     assert write("backend b\n").returncode == 0
     (backup,) = tmp_path.glob("haproxy.cfg.*")
     assert backup.read_text() == first
+
+
+# --- A plain host whose runs end too early
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@dataclass
+class PlainHost:
+    """The tasks of the entry point `main` behind the installation, on this machine, with files of their own."""
+
+    folder: Path
+    ansible_playbook: Run
+
+    def __post_init__(self) -> None:
+        self.haproxy = Haproxy(
+            str(self.folder / "haproxy.cfg"), str(self.folder / "pid"), str(self.folder / "master.sock")
+        )
+        # Not as vars_files, which would come before the variables of the play.
+        self.variables = {
+            **yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()),
+            "haproxy_config_path": self.haproxy.config,
+            "haproxy_pid_file": self.haproxy.pid_file,
+            "haproxy_master_socket": self.haproxy.master_socket,
+            "haproxy_host_user": "root",
+            "haproxy_host_group": "root",
+            "haproxy_operations_port": free_port(),
+            "haproxy_grace": "1ms",
+            "haproxy_hard_stop_after": "1s",
+            "__haproxy_systemd": {"stat": {"exists": False}},
+        }
+
+    def run(
+        self, port: int, *arguments: str, last: dict[str, Any] | None = None, killed: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Serve on a port.
+
+        :param last: one more task of the person at the end
+        :param killed: be over when the file is written
+        """
+        install, *tasks = yaml.safe_load((ROLE / "tasks" / "present.yml").read_text())
+        assert install["name"] == "Install HAProxy"
+        if killed:
+            write = tasks[0]["block"][0]
+            assert write.pop("notify") == "Reload HAProxy"
+            tasks = [write]
+        return self.ansible_playbook(
+            yaml.safe_dump(
+                [
+                    {
+                        "hosts": "all",
+                        "connection": "local",
+                        "gather_facts": False,
+                        "vars": {
+                            **self.variables,
+                            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                            "haproxy_http_port": port,
+                            "__haproxy_install": {"changed": False},
+                        },
+                        "handlers": yaml.safe_load((ROLE / "handlers" / "main.yml").read_text()),
+                        "tasks": [*tasks, *([last] if last else [])],
+                    }
+                ],
+                sort_keys=False,
+            ),
+            *arguments,
+        )
+
+
+@pytest.fixture
+def plain_host(tmp_path: Path, ansible_playbook: Run) -> Iterator[PlainHost]:
+    if os.geteuid() != 0 or not os.access(Haproxy.binary, os.X_OK):
+        pytest.skip("needs root and the package haproxy")
+    host = PlainHost(tmp_path, ansible_playbook)
+    yield host
+    host.haproxy.stop()
+
+
+def serves(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_later_failure_of_the_play_does_not_lose_the_reload(plain_host: PlainHost) -> None:
+    one, two = free_port(), free_port()
+    assert plain_host.run(one).returncode == 0
+    assert serves(one)
+    done = plain_host.run(two, last={"ansible.builtin.fail": {"msg": "a later role has failed"}})
+    assert "a later role has failed" in message(done)
+    assert serves(two)
+
+
+def test_a_run_that_was_killed_before_the_reload_is_mended_by_the_next(plain_host: PlainHost) -> None:
+    one, two = free_port(), free_port()
+    first = plain_host.run(one)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "changed=1" in plain_host.run(two, killed=True).stdout
+    assert not serves(two)
+    assert "changed=1" in plain_host.run(two, "--check").stdout
+    assert not serves(two)
+    assert "changed=1" in plain_host.run(two).stdout
+    assert serves(two)
+    assert "changed=0" in plain_host.run(two).stdout
+    # A change that this run makes itself is reloaded once, by the handler.
+    assert "changed=2" in plain_host.run(one).stdout
+    assert serves(one)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,12 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_work import
 
 DIGEST = "sha256:" + "d" * 64
 SECRET = base64.b64encode(b"user:pass-word").decode()
+# As a registry it is asked for a path, as a proxy for an address.
+THERE = (
+    "/v2/team/appgate/manifests/here",
+    "http://registry-1.docker.io/v2/team/appgate/manifests/here",
+    "http://registry-1.docker.io/v2/library/appgate/manifests/here",
+)
 
 
 class Registry(BaseHTTPRequestHandler):
@@ -36,7 +43,7 @@ class Registry(BaseHTTPRequestHandler):
             host = self.headers["Host"]
             challenge = f'Bearer realm="http://{host}/token",service="s",scope="repository:x:pull"'
             self.send_header("WWW-Authenticate", challenge if self.mode == "bearer" else 'Basic realm="r"')
-        elif self.path == "/v2/team/appgate/manifests/here":
+        elif self.path in THERE:
             self.send_response(200)
             self.send_header("Docker-Content-Digest", DIGEST)
         else:
@@ -95,6 +102,40 @@ def test_a_registry_with_trouble(registry: str) -> None:
     Registry.mode = "broken"
     with pytest.raises(ImageError, match="answers 503"):
         to(registry).find()
+
+
+@pytest.fixture
+def docker_hub(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be the proxy on the way to Docker Hub, and answer in its place."""
+    monkeypatch.setenv("http_proxy", f"http://{registry.partition('/')[0]}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # urllib keeps the proxies of its first request.
+    monkeypatch.setattr(urllib.request, "_opener", None)
+
+
+@pytest.mark.usefixtures("docker_hub")
+@pytest.mark.parametrize("name", ["docker.io/team", "index.docker.io/team", "registry-1.docker.io/team", "docker.io"])
+def test_docker_hub_is_asked_where_its_registry_is(name: str) -> None:
+    assert to(name).find() == DIGEST
+    assert to(name, tag="other").find() is None
+
+
+@pytest.mark.usefixtures("docker_hub")
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "docker.io/team"])
+def test_docker_hub_with_what_a_login_wrote(tmp_path: Path, key: str) -> None:
+    Registry.mode = "basic"
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"auths": {key: {"auth": SECRET}}}))
+    assert to("docker.io/team", authfile=str(authfile)).find() == DIGEST
+
+
+def test_the_login_of_docker_hub_goes_to_no_other_registry(registry: str, tmp_path: Path) -> None:
+    Registry.mode = "basic"
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"auths": {"https://index.docker.io/v1/": {"auth": SECRET}}}))
+    with pytest.raises(ImageError, match="refuses access"):
+        to(registry, authfile=str(authfile)).find()
 
 
 def test_nobody_there() -> None:

@@ -1,17 +1,23 @@
 # Copyright: the Appgate platform authors
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that fills up while a program writes to it and keeps the reason to itself."""
+"""A disk that fills up: under a program that keeps the reason to itself, and under this project's own writing."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import make_plan
 from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError, run
 
+MODULE = Path(__file__).resolve().parents[3] / "plugins" / "modules" / "image_build.py"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 
 
@@ -33,3 +39,41 @@ def test_a_full_disk_is_named_though_the_program_is_silent(small_disk: Path) -> 
 def test_a_failure_on_a_disk_with_room_keeps_its_own_reason(small_disk: Path) -> None:
     with pytest.raises(ImageError, match="ended with 25:\nbecause"):
         run(["sh", "-c", "echo because; exit 25"], timeout_seconds=60, what="Writing", disk=small_disk)
+
+
+def test_a_disk_that_fills_up_while_the_files_are_laid_out_is_named(small_disk: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    (context / "big").write_bytes(b"0" * 4_000_000)
+    plan = make_plan(
+        context=context,
+        dockerfile=context / "Dockerfile",
+        name="appgate",
+        base="pull",
+        base_id="",
+        haproxy_config="",
+        build_args={},
+        python_version="3.13",
+        cache_dir=small_disk,
+    )
+    arguments = {
+        "plan": {"cache_dir": str(small_disk), "base": "pull", "plan": dataclasses.asdict(plan)},
+        "min_free_mib": 0,
+    }
+    done = subprocess.run(
+        [sys.executable, MODULE],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["failed"]
+    assert result["msg"] == (
+        f"The disk that holds {small_disk} is full. Free some space there, or set image_cache_dir to a directory on a "
+        "larger disk, and run again: what is complete is kept."
+    )
+    assert not list(small_disk.glob("context-*"))
