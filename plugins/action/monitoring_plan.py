@@ -360,13 +360,14 @@ class ActionModule(ControllerAction):
         newest = history.newest
         if newest is not None:
             there = bool((newest.values.get("grafana") or {}).get("enabled"))
-        elif given["monitoring_image_mirror"]:
-            grafana = yaml.safe_load((EMBEDDED / "values.yaml").read_text(encoding="utf-8"))["grafana"]
-            there = images.mirrored(SOURCES, given, [grafana["image"], grafana["sidecar"]["image"]])
         else:
-            there = Source.registry_answers(
-                "registry-1.docker.io", float(given["monitoring_chart_probe_timeout_seconds"])
-            )
+            grafana = yaml.safe_load((EMBEDDED / "values.yaml").read_text(encoding="utf-8"))["grafana"]
+            published = [grafana["image"], grafana["sidecar"]["image"]]
+            if given["monitoring_image_mirror"]:
+                there = images.mirrored(SOURCES, given, published)
+            else:
+                seconds = float(given["monitoring_chart_probe_timeout_seconds"])
+                there = all(Source.registry_answers(image["registry"], seconds) for image in published)
         if required and not there:
             self._refuse("monitoring_grafana_required", f"it is true, but Grafana can't be installed: {NO_GRAFANA}")
         return there, "" if there else NO_GRAFANA

@@ -96,8 +96,8 @@ class Source:
 
     @staticmethod
     def registry_answers(host: str, timeout_seconds: float) -> bool:
-        """Whether an image registry is in reach."""
-        return _somebody(f"https://{host}/v2/", timeout_seconds)
+        """Whether an image registry is in reach of this machine."""
+        return _somebody(f"https://{'registry-1.docker.io' if host == 'docker.io' else host}/v2/", timeout_seconds)
 
 
 @dataclass(frozen=True)
