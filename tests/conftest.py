@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,6 +68,19 @@ def run_ansible(clean_environment: dict[str, str]) -> Run:
             timeout=timeout_seconds,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def run_inventory(tmp_path: Path, run_ansible: Run) -> Run:
+    """Run a playbook of the checkout with an inventory that is given as data."""
+
+    def run(playbook: str, inventory: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        if not (tmp_path / "group_vars").exists():
+            (tmp_path / "group_vars").symlink_to(ROOT / "inventory/local/group_vars")
+        return run_ansible(ROOT, "ansible-playbook", "--inventory", str(tmp_path / "hosts.yml"), playbook, *arguments)
 
     return run
 

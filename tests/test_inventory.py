@@ -13,23 +13,6 @@ import pytest
 import yaml
 
 
-@pytest.fixture
-def run(root: Path, tmp_path: Path, run_ansible: Any) -> Any:
-    """Run a playbook of the checkout with an inventory that is given as data."""
-
-    def play(playbook: str, inventory: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        if not (tmp_path / "group_vars").exists():
-            (tmp_path / "group_vars").symlink_to(root / "inventory/local/group_vars")
-        hosts = str(tmp_path / "hosts.yml")
-        done: subprocess.CompletedProcess[str] = run_ansible(
-            root, "ansible-playbook", "--inventory", hosts, playbook, *arguments
-        )
-        return done
-
-    return play
-
-
 def words(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
@@ -38,18 +21,18 @@ ENTRIES = ["site.yml", *(f"playbooks/{name}.yml" for name in ("rollback", "monit
 
 
 @pytest.mark.parametrize("playbook", ENTRIES)
-def test_an_inventory_without_hosts_is_refused(playbook: str, run: Any) -> None:
-    done = run(playbook, {"embedded": {"hosts": {}}, "existing": {"hosts": {}}})
+def test_an_inventory_without_hosts_is_refused(playbook: str, run_inventory: Any) -> None:
+    done = run_inventory(playbook, {"embedded": {"hosts": {}}, "existing": {"hosts": {}}})
     assert done.returncode != 0
     assert "has no hosts" in words(done)
 
 
-def test_two_hosts_with_one_cluster_name_are_refused(run: Any) -> None:
+def test_two_hosts_with_one_cluster_name_are_refused(run_inventory: Any) -> None:
     hosts = {
         "one": {"cluster_name": "twin", "cluster_address_block": "10.217.0.0/16"},
         "two": {"cluster_name": "twin", "cluster_address_block": "10.218.0.0/16"},
     }
-    done = run("playbooks/cluster.yml", {"embedded": {"hosts": hosts}, "existing": {"hosts": {}}})
+    done = run_inventory("playbooks/cluster.yml", {"embedded": {"hosts": hosts}, "existing": {"hosts": {}}})
     assert done.returncode != 0
     assert "the same name or block is that of host two" in words(done)
     assert not Path("/var/lib/appgate/clusters/twin").exists()
@@ -122,11 +105,13 @@ UNMONITORED = {"appgate_monitoring_enabled": False}
     ],
 )
 def test_two_hosts_with_one_place_in_one_cluster_are_refused(
-    one: dict[str, Any], two: dict[str, Any], says: list[str], run: Any, tmp_path: Path
+    one: dict[str, Any], two: dict[str, Any], says: list[str], run_inventory: Any, tmp_path: Path
 ) -> None:
     there = {"appgate_kubeconfig": str(tmp_path / "kubeconfig"), "appgate_context": "there"}
     hosts = {"one": {**there, **one}, "two": {**there, **two}}
-    done = run("playbooks/inventory.yml", {"existing": {"hosts": hosts, "vars": LOCAL}, "embedded": {"hosts": {}}})
+    done = run_inventory(
+        "playbooks/inventory.yml", {"existing": {"hosts": hosts, "vars": LOCAL}, "embedded": {"hosts": {}}}
+    )
     said = words(done)
     assert done.returncode != 0
     place = f"in one cluster (appgate_kubeconfig '{tmp_path}/kubeconfig', appgate_context 'there')"
@@ -184,7 +169,7 @@ def test_a_vault_beside_the_values_of_a_group_leaves_them_in_force(
     assert all(values["appgate_context"] for values in before.values())
 
 
-def test_an_unreachable_cluster_stops_alone_and_says_why(run: Any, tmp_path: Path) -> None:
+def test_an_unreachable_cluster_stops_alone_and_says_why(run_inventory: Any, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(
         yaml.safe_dump(
@@ -205,7 +190,7 @@ def test_an_unreachable_cluster_stops_alone_and_says_why(run: Any, tmp_path: Pat
         "unset": {},
         "missing": {"appgate_kubeconfig": str(tmp_path / "no-such-file"), "appgate_context": "there"},
     }
-    done = run("site.yml", {"existing": {"hosts": hosts, "vars": LOCAL}, "embedded": {"hosts": {}}})
+    done = run_inventory("site.yml", {"existing": {"hosts": hosts, "vars": LOCAL}, "embedded": {"hosts": {}}})
     said = words(done)
     assert done.returncode != 0
     assert "127.0.0.1:1" in said

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 INVENTORY = {
     "embedded": {"hosts": {"never-made": {"cluster_address_block": "10.219.0.0/16"}}},
@@ -29,12 +28,9 @@ INVENTORY = {
     ],
 )
 def test_a_wrong_value_is_refused_before_there_is_a_cluster(
-    root: Path, tmp_path: Path, run_ansible: Any, variable: str, value: object, says: str
+    run_inventory: Any, variable: str, value: object, says: str
 ) -> None:
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(INVENTORY))
-    (tmp_path / "group_vars").symlink_to(root / "inventory/local/group_vars")
-    given = ("--inventory", str(tmp_path / "hosts.yml"), "--extra-vars", json.dumps({variable: value}))
-    done = run_ansible(root, "ansible-playbook", *given, "site.yml")
+    done = run_inventory("site.yml", INVENTORY, "--extra-vars", json.dumps({variable: value}))
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
     assert variable in said

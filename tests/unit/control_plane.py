@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import socket
 import ssl
 import subprocess
 import time
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests import parts
+from tests.machine import free_port
 
 #: Program: the part that it belongs to.
 PROGRAMS = {"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes"}
@@ -38,13 +38,6 @@ def find_programs(*, build: bool) -> dict[str, Path] | None:
     if not build and not all(parts.is_cached(part) for part in set(PROGRAMS.values())):
         return None
     return {name: Path(parts.program(part, name)) for name, part in PROGRAMS.items()}
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.machine import free_port
 from tests.parts import program
-from tests.unit.control_plane import free_port
 
 CONFIG = """
 version: 0.1

@@ -27,7 +27,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     read_kubeconfig,
 )
 
-from tests.unit.control_plane import Authority, ControlPlane, free_port
+from tests.machine import free_port
+from tests.unit.control_plane import Authority, ControlPlane
 
 NAMES = Names("app_kubeconfig", "app_context")
 Write = Callable[..., Path]

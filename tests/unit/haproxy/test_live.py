@@ -12,7 +12,6 @@ import socket
 import socketserver
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.haproxy_process i
 )
 from jinja2.nativetypes import NativeEnvironment
 
+from tests.machine import free_port, run_module
+
 from .support import HAPROXY, ROLE, minimal, specs
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed on this machine")
@@ -45,12 +46,6 @@ def wait(done: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "it did not come in time"
         time.sleep(0.05)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def defaults(**changes: Any) -> dict[str, Any]:
@@ -397,17 +392,7 @@ def started(haproxy: Haproxy) -> dict[str, Any]:
     """What the module says to `state: started`."""
     arguments = {"config": haproxy.config, "pid_file": haproxy.pid_file, "master_socket": haproxy.master_socket}
     module = ROLE.parents[1] / "plugins" / "modules" / "haproxy_process.py"
-    done = subprocess.run(
-        [sys.executable, module],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "binary": haproxy.binary, "state": "started"}}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return run_module(module, {**arguments, "binary": haproxy.binary, "state": "started"})
 
 
 def test_started_repeats_a_reload_that_failed(host: tuple[Haproxy, int]) -> None:

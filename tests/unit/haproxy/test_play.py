@@ -14,6 +14,8 @@ import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils.haproxy_process import Haproxy
 
+from tests.machine import free_port
+
 from .support import HAPROXY, HERE, ROLE, equivalent
 
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed on this machine")
@@ -227,12 +229,6 @@ def test_the_host_keeps_its_file_when_haproxy_refuses_the_new_one(ansible_playbo
 
 
 # --- A plain host whose runs end too early
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @dataclass

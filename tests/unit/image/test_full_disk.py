@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import make_plan
 from ansible_collections.appgate.platform.plugins.module_utils.image_work import ImageError, run
+
+from tests.machine import run_module
 
 MODULE = Path(__file__).resolve().parents[3] / "plugins" / "modules" / "image_build.py"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -61,16 +60,7 @@ def test_a_disk_that_fills_up_while_the_files_are_laid_out_is_named(small_disk: 
         "plan": {"cache_dir": str(small_disk), "base": "pull", "plan": dataclasses.asdict(plan)},
         "min_free_mib": 0,
     }
-    done = subprocess.run(
-        [sys.executable, MODULE],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    result = run_module(MODULE, arguments)
     assert result["failed"]
     assert result["msg"] == (
         f"The disk that holds {small_disk} is full. Free some space there, or set image_cache_dir to a directory on a "
