@@ -36,15 +36,21 @@ from ansible_collections.appgate.platform.plugins.module_utils.kube_access impor
     preflight,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
+from ansible_collections.appgate.platform.plugins.module_utils.role_variables import load
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "charts" / "monitoring"
 SOURCES = ROOT / "roles" / "sources"
-NO_GRAFANA = (
-    "no published image of it was in reach when monitoring was installed, and it can't be built from source here. "
-    "Give one that the nodes can pull, for example monitoring_grafana=enabled with "
-    "monitoring_grafana_image=registry.example.com/grafana/grafana:13.2.0, and run again"
+#: Why Grafana is not there: where nothing is installed yet, and where a release is, of which nobody knows what it was told.
+NO_GRAFANA = "no published image of it is in reach, and it can't be built from source here."
+STILL_NO_GRAFANA = (
+    "monitoring was installed without it (no published image was in reach, or monitoring_grafana was 'disabled'), and 'auto' "
+    "keeps to that."
+)
+GIVE_GRAFANA = (
+    "To have it, set monitoring_grafana=enabled, and where Docker Hub is out of reach an image that {who} can pull, for "
+    "example monitoring_grafana_image=registry.example.com/grafana/grafana:13.2.0, and run again"
 )
 Found = dict[str, Any]
 
@@ -129,6 +135,14 @@ class ActionModule(ControllerAction):
                 return history
             time.sleep(1)
 
+    def _note_ready(self, cluster: Cluster, recorded: helm.History, history: helm.History) -> None:
+        """Note on a revision that it came up after its run was killed, or a later one that fails would lead to one before it.
+
+        Last of all: input that is refused leaves no trace.
+        """
+        if history != recorded and history.newest is not None and not self._task.check_mode:
+            live.mark_ready(cluster, history.newest)
+
     # -- removal ---------------------------------------------------------------------------------------------------
 
     def _plan_removal(self) -> Found:
@@ -171,7 +185,7 @@ class ActionModule(ControllerAction):
         cluster = self._connect()
         preflight(cluster, self._permissions(namespace))
         recorded = self._history(cluster)
-        history = live.with_ready(cluster, recorded, write=False)
+        history = live.with_ready(cluster, recorded)
         newest = history.newest
         if newest is None or newest.status == "uninstalled":
             raise Refused(f"There is no release {release} in namespace {namespace}: nothing to go back to.")
@@ -191,11 +205,11 @@ class ActionModule(ControllerAction):
             ]
         undo = history.undo(changing=not settled)
         chart = Chart(target.chart_name, target.chart_version)
+        self._note_ready(cluster, recorded, history)
         return {
             "pending": pending,
             "parts": ["helm"] if not settled else [],
             "helm_needed": not settled,
-            "ready_unnoted": history != recorded,
             "revision": target.revision,
             # Never an uninstallation, and never the same revision again.
             "undo_revision": undo if undo not in (0, target.revision) else -1,
@@ -236,23 +250,29 @@ class ActionModule(ControllerAction):
         cluster = self._connect()
         access = preflight(cluster, self._permissions(namespace))
         recorded = self._history(cluster)
-        history = live.with_ready(cluster, recorded, write=False)
+        history = live.with_ready(cluster, recorded)
         chart, source = self._choose(history)
         embedded = source == "embedded"
-        grafana, grafana_missing = self._grafana(history, embedded)
-        pending: list[str] = []
-
-        wanted = images.deliveries(SOURCES, given, pages=self.switch("sources_pages_enabled", True)) if embedded else {}
         mirror = bool(given["monitoring_image_mirror"])
         if embedded and not (mirror or given["monitoring_image_registry"]):
             self._refuse(
                 "monitoring_image_registry",
                 "the embedded chart's images need a registry that the nodes pull from: set it or appgate_registry",
             )
+        grafana, grafana_missing = self._grafana(history, embedded)
+        pending: list[str] = []
+
+        wanted = images.deliveries(SOURCES, given, pages=self.switch("sources_pages_enabled", True)) if embedded else {}
+        copied = self._copied() if embedded and grafana else {}
+        wanted.update({name: item.delivery for name, item in copied.items()})
         digests = images.find(wanted, mirror=mirror)
         missing = sorted(name for name, digest in digests.items() if digest is None)
-        if missing:
-            pending.append(f"images are built and pushed: {', '.join(missing)}")
+        for names, what in (
+            ([name for name in missing if name not in copied], "built and pushed"),
+            ([name for name in missing if name in copied], "copied to the nodes' registry"),
+        ):
+            if names:
+                pending.append(f"images are {what}: {', '.join(names)}")
 
         scraped = self._scraped(cluster, history)
         merged = values.build(
@@ -305,6 +325,7 @@ class ActionModule(ControllerAction):
             elif why or recover or not crds.current:
                 chart = chart.fetched()
         rows, awaited = self._rows(cluster, source, chart, grafana, grafana_missing, scraped)
+        self._note_ready(cluster, recorded, history)
         return {
             "pending": pending,
             "parts": parts,
@@ -314,6 +335,11 @@ class ActionModule(ControllerAction):
                 {"name": image.name, "part": image.part, "program": image.program, "tag": wanted[image.name].tag}
                 for image in images.IMAGES
                 if image.name in missing
+            ]
+            + [
+                {"name": name, "source": item.source, "tag": item.delivery.tag}
+                for name, item in copied.items()
+                if name in missing
             ],
             "crds_needed": not crds.current,
             "crds_content": content,
@@ -321,7 +347,6 @@ class ActionModule(ControllerAction):
             "recover": recover,
             "recover_revision": recover_to,
             "undo_revision": history.undo(changing=bool(why or recover)),
-            "ready_unnoted": history != recorded,
             "grafana_secret": values.grafana_secret(given) if grafana else "",
             "grafana_secret_made": bool(grafana and not given["monitoring_grafana_admin_secret"]),
             "server_version": access.version,
@@ -343,7 +368,8 @@ class ActionModule(ControllerAction):
             if newest is not None:
                 choice = "embedded" if newest.chart_name == embedded.name else "upstream"
             else:
-                choice = "upstream" if upstream.path or source.answers() else "embedded"
+                pulled = given["monitoring_nodes_pull_published"] or given["monitoring_image_mirror"]
+                choice = "upstream" if pulled and (upstream.path or source.answers()) else "embedded"
         return (embedded, "embedded") if choice == "embedded" else (upstream, "upstream")
 
     def _grafana(self, history: helm.History, embedded: bool) -> tuple[bool, str]:
@@ -361,16 +387,44 @@ class ActionModule(ControllerAction):
         if newest is not None:
             there = bool((newest.values.get("grafana") or {}).get("enabled"))
         else:
-            grafana = yaml.safe_load((EMBEDDED / "values.yaml").read_text(encoding="utf-8"))["grafana"]
-            published = [grafana["image"], grafana["sidecar"]["image"]]
-            if given["monitoring_image_mirror"]:
-                there = images.mirrored(SOURCES, given, published)
-            else:
-                seconds = float(given["monitoring_chart_probe_timeout_seconds"])
-                there = all(Source.registry_answers(image["registry"], seconds) for image in published)
-        if required and not there:
-            self._refuse("monitoring_grafana_required", f"it is true, but Grafana can't be installed: {NO_GRAFANA}")
-        return there, "" if there else NO_GRAFANA
+            there = self._grafana_in_reach()
+        if there:
+            return True, ""
+        who = "the nodes" if given["monitoring_nodes_pull_published"] else "this machine"
+        why = f"{NO_GRAFANA if newest is None else STILL_NO_GRAFANA} {GIVE_GRAFANA.format(who=who)}"
+        if required:
+            self._refuse("monitoring_grafana_required", f"it is true, but Grafana can't be installed: {why}")
+        return False, why
+
+    def _grafana_in_reach(self) -> bool:
+        """Whether its images are where the nodes pull from, or can be brought there."""
+        given = self._given
+        published = self._published()
+        if given["monitoring_image_mirror"]:
+            return images.mirrored(given, list(published.values()))
+        copied = {name: item.delivery for name, item in self._copied().items()}
+        if copied and all(images.find(copied).values()):
+            return True
+        seconds = float(given["monitoring_chart_probe_timeout_seconds"])
+        return all(Source.registry_answers(image["registry"], seconds) for image in published.values())
+
+    def _published(self) -> dict[str, dict[str, str]]:
+        """Grafana's images for the embedded chart, as its values have them, without those that monitoring_values names."""
+        grafana = load(EMBEDDED / "values.yaml")["grafana"]
+        given = str(self._given["monitoring_grafana_image"])
+        named = self._given["monitoring_values"].get("grafana") or {}
+        found = {
+            "grafana": values.grafana_image(given, embedded=True) if given else grafana["image"],
+            "grafana-sidecar": grafana["sidecar"]["image"],
+        }
+        own = {"grafana": named.get("image"), "grafana-sidecar": (named.get("sidecar") or {}).get("image")}
+        return {name: image for name, image in found.items() if not own[name]}
+
+    def _copied(self) -> dict[str, images.Copy]:
+        """Those of them that the nodes can't pull from where they are published."""
+        if self._given["monitoring_nodes_pull_published"] or self._given["monitoring_image_mirror"]:
+            return {}
+        return images.copies(self._given, self._published())
 
     def _scraped(self, cluster: Cluster, history: helm.History) -> dict[str, bool]:
         choice = str(self._given["monitoring_control_plane"])

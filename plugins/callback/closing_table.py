@@ -14,6 +14,8 @@ description:
     one aligned table for each host.
   - If a host failed, its table starts with the failed task and the first line of the reason.
   - Prints nothing when there are no rows and nothing failed.
+  - Where the output is a pipe or a file, each line is there as soon as it is printed. Ansible would keep them back, a long
+    build's signs of life among them.
   - A row's name starts with a number that sorts it and is not shown. The project uses C(10) for the application,
     C(20) for access, C(30) for what was built or downloaded, C(90) for what is missing, C(99) for the next command.
 requirements:
@@ -33,6 +35,7 @@ EXAMPLES = r"""
         99 Next: make test
 """
 
+import io
 import re
 import shutil
 import sys
@@ -107,6 +110,8 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self.failures: dict[str, str] = {}
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if not ignore_errors:

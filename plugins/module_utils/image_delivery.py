@@ -242,12 +242,18 @@ class Delivery:
     def deliver(self, artifact: Path, timeout_seconds: float) -> str:
         """Bring the image to its place; the reference to use."""
         if self.kind == "registry":
-            return self.reference(self._push(artifact, timeout_seconds))
+            pushed = self._push(f"dir:{artifact}", timeout_seconds, f"Pushing {self.push_name}")
+            return self.reference(pushed)
         if self.kind in ("containerd", "kind"):
             self._load(artifact, timeout_seconds)
         return self.reference(None)
 
-    def _push(self, artifact: Path, timeout_seconds: float) -> str:
+    def copy(self, published: str, timeout_seconds: float) -> str:
+        """Bring somebody's published image (`registry/path:tag` or `@digest`) to the registry; the reference to use."""
+        what = f"Copying {published} to {self.push_name}"
+        return self.reference(self._push(f"docker://{published}", timeout_seconds, what))
+
+    def _push(self, source: str, timeout_seconds: float, what: str) -> str:
         with tempfile.TemporaryDirectory() as scratch, self._login() as login:
             digest = Path(scratch) / "digest"
             run(
@@ -259,11 +265,11 @@ class Delivery:
                     f"--digestfile={digest}",
                     f"--dest-tls-verify={'false' if self.plain_http else 'true'}",
                     *login,
-                    f"dir:{artifact}",
+                    source,
                     f"docker://{self.push_name}",
                 ],
                 timeout_seconds=timeout_seconds,
-                what=f"Pushing {self.push_name}",
+                what=what,
             )
             return digest.read_text(encoding="ascii").strip()
 
@@ -271,14 +277,14 @@ class Delivery:
     def _login(self) -> Iterator[list[str]]:
         """The option with the credentials: in a file, never on a command line."""
         if self.authfile:
-            yield [f"--authfile={self.authfile}"]
+            yield [f"--dest-authfile={self.authfile}"]
         elif self.username:
             host = self.registry.partition("/")[0]
             with tempfile.NamedTemporaryFile("w", prefix="image-auth-", suffix=".json") as file:
                 # NamedTemporaryFile is made with mode 0600.
                 json.dump({"auths": {host: {"auth": self._credentials(host)}}}, file)
                 file.flush()
-                yield [f"--authfile={file.name}"]
+                yield [f"--dest-authfile={file.name}"]
         else:
             yield []
 

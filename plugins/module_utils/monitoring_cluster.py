@@ -412,18 +412,13 @@ def mark_ready(cluster: Cluster, release: Release) -> None:
     cluster.call("PATCH", path, mark, content_type="application/merge-patch+json")
 
 
-def with_ready(cluster: Cluster, history: History, *, write: bool) -> History:
-    """The history, with the newest revision as one seen ready if it is: its pods may have come up after a run was killed.
-
-    With `write`, that is also noted on the revision, or a later one that fails would lead to one before it.
-    """
+def with_ready(cluster: Cluster, history: History) -> History:
+    """The history, with the newest revision as one seen ready if it is: its pods may have come up after a run was killed."""
     newest = history.newest
     if newest is None or newest.status != "deployed" or newest.ready or find_drifts(cluster, newest):
         return history
     if not all(item.progress.done for item in states(cluster, newest.workloads())):
         return history
-    if write:
-        mark_ready(cluster, newest)
     return replace(history, newest=replace(newest, ready=True))
 
 

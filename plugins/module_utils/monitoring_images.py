@@ -3,12 +3,12 @@
 """The embedded chart's images: one static program each, named by what it is made from, built only when it is missing.
 
 The name is known without the program: it is a hash of the part's go.mod and go.sum and of what is put around it. So an
-unchanged run asks the registry for six names and is done.
+unchanged run asks the registry for six names and is done. Grafana can't be built: where the nodes pull from that registry
+alone, its published images are copied there.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import re
@@ -56,6 +56,14 @@ class Image:
     name: str
     part: str
     program: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A published image, and where the nodes have it from."""
+
+    source: str
+    delivery: Delivery
 
 
 IMAGES = (
@@ -106,32 +114,49 @@ def tag(sources: Path, image: Image, *, pages: bool = True) -> str:
 
 def deliveries(sources: Path, given: Mapping[str, Any], *, pages: bool = True) -> dict[str, Delivery]:
     """Where each image belongs. A mirror takes the registry's place, under one name for this machine and the nodes."""
+    return {
+        image.name: _delivery(given, f"monitoring/{image.name}", tag(sources, image, pages=pages)) for image in IMAGES
+    }
+
+
+def _delivery(given: Mapping[str, Any], name: str, image_tag: str) -> Delivery:
     mirror = str(given["monitoring_image_mirror"])
     registry = mirror or str(given["monitoring_image_registry"])
-    return {
-        image.name: Delivery(
-            kind="registry",
-            name=f"monitoring/{image.name}",
-            tag=tag(sources, image, pages=pages),
-            registry=registry,
-            registry_pull=mirror or str(given["monitoring_image_registry_pull"] or registry),
-            plain_http=bool(given["monitoring_image_registry_plain_http"]),
-            authfile=str(given["monitoring_image_registry_authfile"] or ""),
-            username=str(given["monitoring_image_registry_username"] or ""),
-            password=str(given["monitoring_image_registry_password"] or ""),
-        )
-        for image in IMAGES
-    }
+    return Delivery(
+        kind="registry",
+        name=name,
+        tag=image_tag,
+        registry=registry,
+        registry_pull=mirror or str(given["monitoring_image_registry_pull"] or registry),
+        plain_http=bool(given["monitoring_image_registry_plain_http"]),
+        authfile=str(given["monitoring_image_registry_authfile"] or ""),
+        username=str(given["monitoring_image_registry_username"] or ""),
+        password=str(given["monitoring_image_registry_password"] or ""),
+    )
 
 
-def mirrored(sources: Path, given: Mapping[str, Any], published: Sequence[Mapping[str, Any]]) -> bool:
+def mirrored(given: Mapping[str, Any], published: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the mirror has these images of others, given as a chart's values have them."""
-    some = next(iter(deliveries(sources, given).values()))
     wanted = {
-        str(image["repository"]): dataclasses.replace(some, name=str(image["repository"]), tag=str(image["tag"]))
-        for image in published
+        str(image["repository"]): _delivery(given, str(image["repository"]), str(image["tag"])) for image in published
     }
     return all(find(wanted, mirror=True).values())
+
+
+def copies(given: Mapping[str, Any], published: Mapping[str, Mapping[str, Any]]) -> dict[str, Copy]:
+    """Which of these images of others, given by name as a chart's values have them, belong in the nodes' registry."""
+    pulled = str(given["monitoring_image_registry_pull"] or given["monitoring_image_registry"]).partition("/")[0]
+    found = {}
+    for name, image in published.items():
+        if image["registry"] == pulled:
+            continue
+        digest = str(image.get("digest") or "")
+        version = f"@{digest}" if digest else f":{image['tag']}"
+        found[name] = Copy(
+            source=f"{image['registry']}/{image['repository']}{version}",
+            delivery=_delivery(given, f"monitoring/{name}", str(image["tag"] or digest.replace(":", "-"))),
+        )
+    return found
 
 
 def find(wanted: Mapping[str, Delivery], *, mirror: bool = False) -> dict[str, str | None]:

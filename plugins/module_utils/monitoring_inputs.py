@@ -29,7 +29,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
 _INTERVAL = {"monitoring_scrape_interval_seconds": (1, 60)}
 SWITCHES = (
     "monitoring_chart_plain_http", "monitoring_grafana_required", "monitoring_image_registry_plain_http",
-    "monitoring_remove_crds", "monitoring_remove_data", "monitoring_select_all",
+    "monitoring_nodes_pull_published", "monitoring_remove_crds", "monitoring_remove_data", "monitoring_select_all",
 )  # fmt: skip
 #: What a receiver of each type must say besides name and type. `secret` and `key` are where the secret part is.
 RECEIVERS: dict[str, tuple[str, ...]] = {

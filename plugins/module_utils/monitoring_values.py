@@ -72,7 +72,7 @@ def build(
         values.setdefault("global", {})["imageRegistry"] = str(given["monitoring_image_mirror"])
     if kube_proxy_by_node:
         values = merge(values, _kube_proxy(str(given["monitoring_release"])))
-    special = _embedded(images, versions) if embedded else _upstream()
+    special = merge(_embedded(images, versions), _copied(images)) if embedded else _upstream()
     return merge(merge(values, special), given["monitoring_values"])
 
 
@@ -183,6 +183,16 @@ def _embedded(images: Mapping[str, Mapping[str, str]], versions: Mapping[str, st
         "kube-state-metrics": {"image": image("kube-state-metrics")},
         "prometheus-node-exporter": {"image": image("node-exporter")},
     }
+
+
+def _copied(images: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Grafana's, where they come from the nodes' registry."""
+    grafana: dict[str, Any] = {}
+    if "grafana" in images:
+        grafana["image"] = dict(images["grafana"])
+    if "grafana-sidecar" in images:
+        grafana["sidecar"] = {"image": dict(images["grafana-sidecar"])}
+    return {"grafana": grafana} if grafana else {}
 
 
 def _upstream() -> dict[str, Any]:

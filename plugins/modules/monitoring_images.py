@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: monitoring_images
-short_description: Build the embedded monitoring chart's images and push them to a registry
+short_description: Build the embedded monitoring chart's images and push them to a registry, or copy published ones there
 description:
   - Each image is one static program on nothing, with certificates, a user without privileges and a place for temporary
     files. An image that was built before is taken from the cache.
@@ -18,7 +18,9 @@ extends_documentation_fragment:
   - appgate.platform.registry
 options:
   images:
-    description: Images as M(appgate.platform.monitoring_plan) names them, with name, part, program and tag.
+    description:
+      - Images as M(appgate.platform.monitoring_plan) names them. What is built has name, part, program and tag; what is copied
+        has name, tag and source, the published image.
     type: list
     elements: dict
     required: true
@@ -70,6 +72,18 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_work import
 from ansible_collections.appgate.platform.plugins.module_utils.monitoring_images import Image, build, named, there
 
 
+def copy(delivery: Delivery, published: str, timeout_seconds: float) -> str:
+    """Copy a published image, whose registry may be out of reach."""
+    try:
+        return delivery.copy(published, timeout_seconds)
+    except ImageError as error:
+        raise ImageError(
+            f"{error}\nThe nodes can't pull it from there (monitoring_nodes_pull_published is false). See that this machine can, "
+            f"give another one (monitoring_grafana_image, monitoring_values.grafana.sidecar.image), or set monitoring_grafana to "
+            "disabled."
+        ) from None
+
+
 def main() -> None:
     """The module's entry point."""
     module = AnsibleModule(
@@ -97,6 +111,20 @@ def main() -> None:
     changed = False
     try:
         for item in given["images"]:
+            delivery = Delivery(
+                kind="registry",
+                name=f"monitoring/{item['name']}",
+                tag=str(item["tag"]),
+                registry=given["registry"],
+                registry_pull=given["registry"],
+                plain_http=given["plain_http"],
+                authfile=given["authfile"],
+                username=given["username"],
+                password=given["password"],
+            )
+            if item.get("source"):
+                references.append(copy(delivery, str(item["source"]), given["timeout_seconds"]))
+                continue
             image = Image(str(item["name"]), str(item["part"]), str(item["program"]))
             changed = changed or not there(Path(given["cache_dir"]), str(item["tag"]))
             artifact = build(
@@ -107,20 +135,8 @@ def main() -> None:
                 timeout_seconds=given["timeout_seconds"],
                 min_free_mib=given["min_free_mib"],
             )
-            if not given["registry"]:
-                continue
-            delivery = Delivery(
-                kind="registry",
-                name=f"monitoring/{image.name}",
-                tag=str(item["tag"]),
-                registry=given["registry"],
-                registry_pull=given["registry"],
-                plain_http=given["plain_http"],
-                authfile=given["authfile"],
-                username=given["username"],
-                password=given["password"],
-            )
-            references.append(delivery.deliver(artifact, given["timeout_seconds"]))
+            if given["registry"]:
+                references.append(delivery.deliver(artifact, given["timeout_seconds"]))
     except ImageError as error:
         module.fail_json(msg=str(named(error)))
     module.exit_json(changed=changed or bool(references), references=references)

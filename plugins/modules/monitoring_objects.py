@@ -13,7 +13,6 @@ description:
     too large for another way), and makes Grafana's administrator Secret if it is missing.
   - V(ready) puts back what was changed by hand in the release's objects, then waits once for all workloads of the release, those of the operator's Prometheus and Alertmanager included, and
     fails with the container, the reason and the last log lines as soon as it is clear that they can't become ready.
-  - V(noted) notes on the newest revision that all of it is ready, if it is; it waits for nothing and puts nothing back.
   - V(reached) waits up to half a minute until the load balancer has given O(services) an address each, and changes nothing.
   - V(removed) removes what C(helm uninstall) leaves.
 version_added: 0.1.0
@@ -24,7 +23,7 @@ options:
   state:
     description: What to do.
     type: str
-    choices: [prepared, ready, noted, reached, removed]
+    choices: [prepared, ready, reached, removed]
     required: true
   namespace:
     description: Namespace of the release.
@@ -277,7 +276,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION,
-            "state": {"type": "str", "choices": ["prepared", "ready", "noted", "reached", "removed"], "required": True},
+            "state": {"type": "str", "choices": ["prepared", "ready", "reached", "removed"], "required": True},
             "namespace": {"type": "str", "required": True},
             "release": {"type": "str", "required": True},
             "crds_dir": {"type": "path", "default": ""},
@@ -306,10 +305,6 @@ def main() -> None:
             changes += make_grafana_secret(cluster, given)
         elif given["state"] == "ready":
             changes += await_ready(cluster, given)
-        elif given["state"] == "noted":
-            live.with_ready(
-                cluster, helm_release.read_history(cluster, given["namespace"], given["release"]), write=True
-            )
         elif given["state"] == "reached":
             addresses = live.addresses(cluster, given["namespace"], given["services"], ADDRESS_SECONDS)
         else:

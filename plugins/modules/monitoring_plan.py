@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: monitoring_plan
 short_description: Check the variables of the role monitoring, and compare what is wanted with what is there
 description:
-  - Runs on the controller and changes nothing. It reads the role's variables (C(monitoring_*)) itself, because messages
+  - Runs on the controller and changes nothing, but for a note on the release's record that a revision is ready, if it came up after
+    its run was killed; none in check mode. It reads the role's variables (C(monitoring_*)) itself, because messages
     name the place where each was set.
   - Compares the release's own record (a Secret, read through the API), the CRDs, the images and the readiness of what
     runs with what is wanted. No helm is started.

@@ -4,10 +4,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,7 +16,7 @@ from ansible_collections.appgate.platform.plugins.module_utils.bundle import Bun
 
 from tests.unit.bundle.test_bundle import about, quiet, stock
 from tests.unit.bundle.test_play import PLAY, refused
-from tests.unit.registry import serve
+from tests.unit.registry import digest, publish, serve
 
 
 @pytest.fixture(autouse=True)
@@ -27,39 +24,6 @@ def skopeo() -> None:
     """What carries the images."""
     if not shutil.which("skopeo"):
         pytest.skip("no skopeo: `make up` installs it")
-
-
-def publish(reference: str, place: Path) -> None:
-    """Push an image of one empty layer."""
-    place.mkdir()
-
-    def blob(data: bytes, kind: str) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        (place / digest).write_bytes(data)
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
-
-    layer = bytes(1024)
-    config = {
-        "architecture": bundle.this_machine()["architecture"],
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob(json.dumps(config).encode(), "config.v1+json"),
-        "layers": [blob(layer, "layer.v1.tar")],
-    }
-    (place / "manifest.json").write_text(json.dumps(manifest))
-    (place / "version").write_text("Directory Transport Version: 1.1\n")
-    command = ["skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", f"dir:{place}"]
-    subprocess.run([*command, f"docker://{reference}"], check=True)
-
-
-def digest(reference: str) -> str:
-    command = ["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{reference}"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_an_image_keeps_its_path_its_tag_and_its_digest(

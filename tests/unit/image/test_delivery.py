@@ -172,7 +172,7 @@ def test_half_a_login_is_refused() -> None:
 
 def test_credentials_are_in_a_private_file_and_never_an_argument() -> None:
     with to("r.example.com/x", username="user", password="pass-word")._login() as options:
-        path = Path(options[0].removeprefix("--authfile="))
+        path = Path(options[0].removeprefix("--dest-authfile="))
         assert path.stat().st_mode & 0o077 == 0
         assert json.loads(path.read_text())["auths"] == {"r.example.com": {"auth": SECRET}}
         assert "pass-word" not in " ".join(options)

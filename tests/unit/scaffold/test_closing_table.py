@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -135,3 +138,28 @@ def test_failed_host_starts_with_task_and_reason(ansible_playbook: Run) -> None:
         "fine",
         "  Kubeconfig  /tmp/k",
     ]
+
+
+def test_a_pipe_gets_each_line_at_once(root: Path, tmp_path: Path, clean_environment: dict[str, str]) -> None:
+    """Where the output is kept as a log, a person follows it, and a killed run leaves what it has said."""
+    play, go = tmp_path / "play.yml", tmp_path / "go"
+    play.write_text(
+        f"""
+- hosts: all
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.wait_for:
+        path: "{{{{ '{play}' if inventory_hostname == 'quick' else '{go}' }}}}"
+        timeout: 30
+"""
+    )
+    environment = {key: value for key, value in clean_environment.items() if key != "PYTHONUNBUFFERED"}
+    python = f"ansible_python_interpreter={sys.executable}"
+    command = ["ansible-playbook", "-i", "quick,slow,", str(play), "-e", python]
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("ok: [quick]" in line for line in process.stdout)
+        go.touch()
+        rest = process.stdout.read()
+    assert process.returncode == 0, rest
