@@ -24,6 +24,8 @@ INVENTORY = {
         ("haproxy_timeout_client", 150, "haproxy_timeout_client is 150, which is a time without a unit"),
         ("image_registy", "x", "image_registry"),
         ("monitoring_retentoin", "6h", "monitoring_retention"),
+        ("monitoring_retention", "6", "monitoring_retention (set in <CLI option '-e'>)"),
+        ("monitoring_receivers", [{"name": "chat", "type": "slack"}], "monitoring_receivers"),
         ("observability_scrape_intervall_seconds", 5, "observability_scrape_interval_seconds"),
     ],
 )

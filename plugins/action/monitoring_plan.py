@@ -65,7 +65,7 @@ class ActionModule(ControllerAction):
     _supports_diff = True
 
     arguments: ClassVar[dict[str, Any]] = {
-        "operation": {"type": "str", "choices": ["converge", "rollback"], "default": "converge"}
+        "operation": {"type": "str", "choices": ["check", "converge", "rollback"], "default": "converge"}
     }
     refusals: ClassVar[tuple[type[Exception], ...]] = (
         Refused,
@@ -87,6 +87,8 @@ class ActionModule(ControllerAction):
         found = inputs.names_problems(self._given) if small else inputs.problems(self._given)
         if found:
             raise Refused("\n".join(self.sentence(item.variable, item.text) for item in found))
+        if given["operation"] == "check":
+            return {}
         plan = self._plan_rollback() if rolling_back else self._plan_removal() if removing else self._plan()
         diff = plan.pop("diff", None)
         if self._task.check_mode:

@@ -21,10 +21,11 @@ author: The Appgate platform authors
 options:
   operation:
     description:
+      - V(check) refuses what is wrong in any case, and asks nobody.
       - V(converge) compares what is there with what is wanted, present or absent.
       - V(rollback) finds the earlier revision of the release that C(monitoring_revision) names.
     type: str
-    choices: [converge, rollback]
+    choices: [check, converge, rollback]
     default: converge
 attributes:
   check_mode:
