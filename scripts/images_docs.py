@@ -194,8 +194,13 @@ def render(root: Path) -> str:
             ["Package", "Role", "What for"],
             [
                 *[
-                    [f"`{package}`", "`cluster`", f"`{program}`"]
-                    for program, package in load(root, "roles/cluster/vars/main.yml")["__cluster_packages"].items()
+                    [
+                        f"`{package}`",
+                        "`cluster`",
+                        " or ".join(f"`{place}`" for place, name in places.items() if name == package),
+                    ]
+                    for places in [load(root, "roles/cluster/vars/main.yml")["__cluster_packages"]]
+                    for package in dict.fromkeys(places.values())
                 ],
                 *[[f"`{package}`", "`image`", f"`{program}`"] for program, package in image_work.TOOLS.items()],
                 *[

@@ -18,6 +18,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_base import
     Base,
     check_base_choice,
     haproxy_check_command,
+    keyrings,
+    trusted,
 )
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, make_plan, wheels_directory
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
@@ -81,7 +83,8 @@ class ActionModule(ControllerAction):
                 found["base_id"] = record["sha256"]
                 found["haproxy_check_command"] = haproxy_check_command(cache / "base" / base.key / "rootfs")
             if not found["base_ready"]:
-                found["missing_packages"] = missing_packages(["mmdebstrap"])
+                keys = [] if trusted() or keyrings() else ["debian-archive-keyring"]
+                found["missing_packages"] = [*missing_packages(["mmdebstrap"]), *keys]
         found["cache_dir"] = str(cache)
         if arguments["base_only"]:
             if found["base_ready"]:

@@ -414,13 +414,13 @@ class ActionModule(ControllerAction):
         """Grafana's images for the embedded chart, as its values have them, without those that monitoring_values names."""
         grafana = load(EMBEDDED / "values.yaml")["grafana"]
         given = str(self._given["monitoring_grafana_image"])
-        named = self._given["monitoring_values"].get("grafana") or {}
         found = {
             "grafana": values.grafana_image(given, embedded=True) if given else grafana["image"],
             "grafana-sidecar": grafana["sidecar"]["image"],
         }
-        own = {"grafana": named.get("image"), "grafana-sidecar": (named.get("sidecar") or {}).get("image")}
-        return {name: image for name, image in found.items() if not own[name]}
+        paths = {"grafana": ("grafana", "image"), "grafana-sidecar": ("grafana", "sidecar", "image")}
+        own = self._given["monitoring_values"]
+        return {name: image for name, image in found.items() if not _says(own, *paths[name])}
 
     def _copied(self) -> dict[str, images.Copy]:
         """Those of them that the nodes can't pull from where they are published."""
@@ -545,6 +545,13 @@ class ActionModule(ControllerAction):
                 "changed; with kubeadm, set their bind-address)"
             )
         return rows, awaited
+
+
+def _says(given: Any, *path: str) -> bool:
+    """Whether a person's values have anything there, whatever shape they are in."""
+    for key in path:
+        given = given.get(key) if isinstance(given, Mapping) else None
+    return bool(given)
 
 
 def _paths(left: Any, right: Any, path: str = "") -> list[str]:

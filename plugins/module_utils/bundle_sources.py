@@ -175,7 +175,7 @@ def install_packages(bundle: Path, names: list[str], timeout_seconds: float) -> 
         for name in ("lists/partial", "archives/partial"):
             Path(scratch, name).mkdir(parents=True)
         apt = [
-            *("apt-get", "--yes", "--quiet=2", "--no-install-recommends"),
+            *("apt-get", "--yes", "--quiet=2", "--no-install-recommends", "--no-remove"),
             *("-o", f"Dir::Etc::SourceList={sources}", "-o", "Dir::Etc::SourceParts=/dev/null"),
             *("-o", f"Dir::State::Lists={scratch}/lists"),
             *("-o", f"Dir::Cache::archives={scratch}/archives"),

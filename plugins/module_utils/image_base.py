@@ -34,6 +34,21 @@ KEPT_BASES = 3
 _REFERENCE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
 
 
+#: Where apt looks for the keys that it trusts, and where Debian's own lie ready for whoever names them.
+TRUSTED = Path("/etc/apt/trusted.gpg.d")
+KEYRINGS = Path("/usr/share/keyrings")
+
+
+def trusted() -> bool:
+    """Whether apt trusts Debian's keys by itself. On Ubuntu it does not, even with their package installed."""
+    return any(TRUSTED.glob("debian-archive-*"))
+
+
+def keyrings() -> list[Path]:
+    """Files with Debian's keys, where they have to be named."""
+    return [] if trusted() else sorted(KEYRINGS.glob("debian-archive-keyring.[gp]*"))
+
+
 @dataclass(frozen=True)
 class Base:
     """What a bootstrapped base is asked to be."""
@@ -87,6 +102,7 @@ class Base:
                     "mmdebstrap",
                     "--variant=extract",
                     "--quiet",
+                    *(f"--keyring={path}" for path in keyrings()[:1]),
                     f"--include={','.join(self.packages)}",
                     "--dpkgopt=path-exclude=/usr/share/man/*",
                     f"--extract-hook={_RECORD_PACKAGES}",

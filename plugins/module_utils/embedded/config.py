@@ -49,6 +49,8 @@ state = "/run/containerd"
 [plugins."io.containerd.cri.v1.runtime"]
   # Why: a root without CAP_SYS_RESOURCE may not lower a score, and runc then fails to start anything.
   restrict_oom_score_adj = true
+  # Why: a profile would be loaded into the machine's kernel, and stay there when the cluster is gone.
+  disable_apparmor = true
   [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]

@@ -25,6 +25,8 @@ CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 # The oldest release of each system that has the packages; a derivative counts in its own way and is believed.
 OLDEST_RELEASES = {"debian": (12,), "ubuntu": (24, 4)}
 ARCHITECTURES = ("x86_64", "aarch64")
+# A route to more addresses than those of 10.0.0.0/8 is no network, but the way to all others.
+SHORTEST_USED_PREFIX = 8
 # What the trials below are made with.
 TRIAL_PROGRAMS = ("unshare", "ip", "nft")
 # Kernel features are tried, in a network namespace that goes when the command ends: a module that is
@@ -63,6 +65,7 @@ def problems(
         lambda: controllers_problem(proc / "cgroups", cgroup_root),
         lambda: inotify_problem(INOTIFY_INSTANCES_OF_A_NODE * new_nodes),
         lambda: _addresses(cluster),
+        lambda: _forwarding(cluster, proc / "sys/net/bridge/bridge-nf-call-iptables"),
     ]
     for check in checks:
         problem = check()
@@ -71,7 +74,7 @@ def problems(
     return found
 
 
-def kernel_problems(state_dir: Path) -> list[str]:
+def kernel_problems(state_dir: Path, profiles: Path = Path("/sys/kernel/security/apparmor/profiles")) -> list[str]:
     """Kernel features that are missing; needs root.
 
     Where the programs that try them are missing, nothing is known: their packages are about to be installed, and then it is
@@ -80,13 +83,19 @@ def kernel_problems(state_dir: Path) -> list[str]:
     if any(shutil.which(program) is None for program in TRIAL_PROGRAMS):
         return []
     found = []
+    confined = ""
+    if profiles.exists() and re.search(r"^\S*unshare\S* \(enforce\)", profiles.read_text(), re.MULTILINE):
+        confined = (
+            " Or AppArmor is the reason, which confines the program unshare here "
+            "(aa-disable /etc/apparmor.d/unshare-userns-restrict)."
+        )
     for feature, trial in NETWORK_TRIALS.items():
         done = run(["unshare", "--net", "sh", "-e", "-c", trial], check=False)
         if done.returncode != 0:
             reason = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             found.append(
                 f"The kernel does not offer {feature} ({reason[-1]}). "
-                f"Load it (modprobe {feature}) or use a kernel that has it."
+                f"Load it (modprobe {feature}) or use a kernel that has it.{confined}"
             )
     overlay = _overlay(state_dir)
     if overlay:
@@ -215,7 +224,7 @@ def _addresses(cluster: Cluster) -> str | None:
         destination = str(route.get("dst", "default"))
         if destination == "default" or route.get("dev") == cluster.bridge or route.get("type") == "broadcast":
             continue
-        if ipaddress.IPv4Network(destination).overlaps(cluster.block):
+        if _occupies(ipaddress.IPv4Network(destination), cluster.block):
             return (
                 f"cluster_address_block is {cluster.block}, but this machine already routes {destination} to "
                 f"{route.get('dev', 'another device')}. Choose a free /16, such as {_free_block(cluster)}."
@@ -232,15 +241,38 @@ def _addresses(cluster: Cluster) -> str | None:
     return None
 
 
+def _forwarding(cluster: Cluster, setting: Path) -> str | None:
+    """Whether a firewall drops what one node sends to another. Docker sets it up so where it has loaded br_netfilter."""
+    if cluster.node_count == 1 or not setting.exists() or setting.read_text().strip() != "1":
+        return None
+    if shutil.which("iptables") is None:
+        return None
+    rules = run(["iptables", "--list-rules"], check=False).stdout
+    wanted = f"-i {cluster.bridge} -o {cluster.bridge} -j ACCEPT"
+    if "-P FORWARD DROP" not in rules or wanted in rules:
+        return None
+    return (
+        "The nodes could not reach each other: frames between them pass this machine's FORWARD chain "
+        "(net.bridge.bridge-nf-call-iptables is 1), whose policy is DROP, as Docker leaves it. Let them pass "
+        f"(iptables -I FORWARD {wanted}), or set cluster_node_count to 1."
+    )
+
+
+def _occupies(route: ipaddress.IPv4Network, block: ipaddress.IPv4Network) -> bool:
+    """Whether a route says that a block's addresses are in use. A VPN that takes all traffic says it in halves or quarters."""
+    return route.prefixlen >= SHORTEST_USED_PREFIX and route.overlaps(block)
+
+
 def _free_block(cluster: Cluster) -> str:
     taken = []
     for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]"):
         destination = str(route.get("dst", "default"))
         if destination != "default":
             taken.append(ipaddress.IPv4Network(destination))
-    for second in range(200, 255):
-        block = ipaddress.IPv4Network(f"10.{second}.0.0/16")
-        if block != cluster.block and not any(block.overlaps(other) for other in taken):
+    candidates = [f"10.{second}" for second in range(200, 255)] + [f"172.{second}" for second in range(20, 32)]
+    for candidate in candidates:
+        block = ipaddress.IPv4Network(f"{candidate}.0.0/16")
+        if block != cluster.block and not any(_occupies(other, block) for other in taken):
             return str(block)
     return "one that `ip route` does not show"
 

@@ -197,3 +197,41 @@ def test_the_add_ons_are_applied_again_when_the_parts_change(tmp_path: Path, mon
     newer = made(tmp_path, "node-1.tar", node, monkeypatch, parts="newer")
     newer._remember(**state)
     assert "apply the add-ons" in pending(newer)
+
+
+BUILD = """
+- hosts: all
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: appgate.platform.cluster
+        tasks_from: node_image
+      vars:
+        __cluster_node_image: "{{ target }}"
+        __cluster_busybox: "{{ busybox }}"
+"""
+
+
+@pytest.mark.usefixtures("builder")
+def test_a_machine_whose_busybox_needs_libraries_has_an_image_with_one_that_needs_none(
+    tmp_path: Path, ansible_playbook: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Debian's package `busybox` has that one, and can't be installed beside the other."""
+    target, store = tmp_path / "node.tar", tmp_path / "storage"
+    python = shutil.which("python3", path="/usr/bin")
+    needs_libraries = shutil.which("sh", path="/bin")
+    variables = {"ansible_python_interpreter": python, "target": str(target), "busybox": needs_libraries}
+    done = ansible_playbook(BUILD, "--extra-vars", json.dumps(variables))
+    assert done.returncode == 0, done.stdout + done.stderr
+    buildah = ["buildah", "--storage-driver=vfs", f"--root={store}", f"--runroot={tmp_path}/run"]
+    name = subprocess.run(
+        [*buildah, "from", f"oci-archive:{target}"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    said = subprocess.run(
+        [*buildah, "run", "--isolation=chroot", name, "--", "/bin/sh", "-c", "echo works"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout == "works\n", said.stderr

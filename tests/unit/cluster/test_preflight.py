@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import re
 import resource
@@ -164,3 +166,74 @@ def test_a_missing_kernel_feature_is_named_and_the_others_are_not(
 def test_a_place_that_nothing_can_be_written_to_is_named() -> None:
     found = preflight.kernel_problems(Path("/proc/clusters"))
     assert any(text.startswith("Nothing can be written under /proc (") for text in found)
+
+
+@pytest.mark.parametrize(
+    ("routed", "refused"),
+    [
+        (["0.0.0.0/1", "128.0.0.0/1"], False),  # a VPN that takes all traffic
+        (["10.200.4.0/24"], True),
+        (["10.0.0.0/8"], True),
+        (["10.128.0.0/9", "192.168.0.0/24"], True),
+        (["172.17.0.0/16"], False),
+    ],
+)
+def test_addresses_that_this_machine_routes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routed: list[str], refused: bool
+) -> None:
+    routes = json.dumps([{"dst": route, "dev": "tun0"} for route in ["default", *routed]])
+    (tmp_path / "ip").write_text(f"#!/bin/sh\necho '{routes}'\n")
+    (tmp_path / "ip").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = preflight._addresses(cluster())
+    assert (found is not None) == refused, found
+    if found:
+        block = ipaddress.IPv4Network(found.rpartition("such as ")[2].removesuffix("."))
+        assert not any(ipaddress.IPv4Network(route).overlaps(block) for route in routed)
+
+
+DOCKER = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-A FORWARD -j DOCKER-USER\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "bridged", "rules", "refused"),
+    [
+        (2, "1", DOCKER, True),
+        (1, "1", DOCKER, False),
+        (2, "0", DOCKER, False),
+        (2, "", DOCKER, False),
+        (2, "1", DOCKER.replace("DROP", "ACCEPT"), False),
+        (2, "1", DOCKER + "-A FORWARD -i {bridge} -o {bridge} -j ACCEPT\n", False),
+    ],
+)
+def test_a_firewall_between_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int, bridged: str, rules: str, refused: bool
+) -> None:
+    wanted = spec.parse("local", "10.200.0.0/16", nodes, "cluster.local", "v1.37.2")
+    if bridged:
+        (tmp_path / "setting").write_text(f"{bridged}\n")
+    (tmp_path / "rules").write_text(rules.format(bridge=wanted.bridge))
+    (tmp_path / "iptables").write_text(f"#!/bin/sh\ncat {tmp_path}/rules\n")
+    (tmp_path / "iptables").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = preflight._forwarding(wanted, tmp_path / "setting")
+    assert (found is not None) == refused, found
+    if found:
+        # What the message says mends it.
+        rule = found.partition("iptables -I ")[2].partition(")")[0]
+        with (tmp_path / "rules").open("a") as stream:
+            stream.write(f"-A {rule}\n")
+        assert preflight._forwarding(wanted, tmp_path / "setting") is None
+
+
+@pytest.mark.parametrize("profile", ["unshare (enforce)\n", "unprivileged_userns (enforce)\n"])
+def test_apparmor_is_named_where_it_may_be_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    for program in preflight.TRIAL_PROGRAMS:
+        (tmp_path / program).write_text("#!/bin/sh\necho Operation not permitted >&2\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    (tmp_path / "profiles").write_text(f"/usr/sbin/ntpd (enforce)\n{profile}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = preflight.kernel_problems(tmp_path, tmp_path / "profiles")
+    assert any("AppArmor" in text for text in found) == profile.startswith("unshare ")

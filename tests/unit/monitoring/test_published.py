@@ -146,6 +146,12 @@ def test_grafana_is_copied_for_nodes_that_pull_nothing_published(
     # An image that this machine can pull, and the nodes can't.
     elsewhere = check(**alone, monitoring_grafana="enabled", monitoring_grafana_image="r.test/grafana/grafana:13.2.0")
     assert f"{copied}, grafana-sidecar" in elsewhere, elsewhere
+    # Whoever names an image in the values means it; what is no mapping is the schema's to refuse.
+    named = {"grafana": {"sidecar": {"image": {"registry": "r.test"}}}}
+    assert f"{copied} " in check(**alone, monitoring_grafana="enabled", monitoring_values=named).replace('"', " ")
+    refused = check(**alone, monitoring_grafana="enabled", monitoring_values={"grafana": {"sidecar": "no"}})
+    assert "grafana.sidecar" in refused
+    assert "Traceback" not in refused
     # What is there is used, and no public registry is asked.
     for name, tag in (("grafana", "13.2.0"), ("grafana-sidecar", "2.10.1")):
         publish(f"{nodes_registry}/monitoring/{name}:{tag}", tmp_path / name)
