@@ -132,7 +132,7 @@ def unpack_image(
         os.remove(path)
         if not missing:
             return
-    raise SourceError(
+    raise Unreachable(
         f"{remote.url} holds no file '{next(iter(missing))}': correct 'member' in the catalog,"
         " or set sources_mode to build."
     )

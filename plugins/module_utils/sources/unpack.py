@@ -15,7 +15,7 @@ import zipfile
 from . import gomod
 from .cache import Cache
 from .catalog import Part, Remote
-from .errors import SourceError
+from .errors import SourceError, Unreachable
 from .fetch import Publisher, download, partial_name
 from .progress import Progress
 
@@ -99,7 +99,7 @@ def unpack(path: str, remote: Remote, out: str) -> None:
                 except KeyError:
                     member = None
                 if member is None:
-                    raise SourceError(
+                    raise Unreachable(
                         f"{remote.url} holds no file '{binary.member}': correct 'member' of"
                         f" '{binary.name}' in the catalog."
                     )
