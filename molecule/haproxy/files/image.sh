@@ -30,13 +30,13 @@ if ! test -e "$tar"; then
         echo "$mirror" | sed "s/{suite}/$suite/"
     done > "$cache/debian-$suite-$key.list"
     # On Ubuntu, apt does not trust Debian's keys by itself.
-    keyring=()
-    if ! compgen -G '/etc/apt/trusted.gpg.d/debian-archive-*' > /dev/null; then
-        keyring=(--keyring=/usr/share/keyrings/debian-archive-keyring.gpg)
+    keyring=
+    if ! ls /etc/apt/trusted.gpg.d/debian-archive-* > /dev/null 2>&1; then
+        keyring=--keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     fi
     # What apt has downloaded for the system itself goes first; the rest becomes the folder of packages.
     # shellcheck disable=SC2016
-    mmdebstrap --variant=minbase --quiet "${keyring[@]}" --include=python3,python3-apt \
+    mmdebstrap --variant=minbase --quiet ${keyring:+"$keyring"} --include=python3,python3-apt \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get clean' \
         --customize-hook='APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --quiet --yes --no-install-recommends --download-only install haproxy' \

@@ -157,7 +157,9 @@ def test_a_pipe_gets_each_line_at_once(root: Path, tmp_path: Path, clean_environ
     environment = {key: value for key, value in clean_environment.items() if key != "PYTHONUNBUFFERED"}
     python = f"ansible_python_interpreter={sys.executable}"
     command = ["ansible-playbook", "-i", "quick,slow,", str(play), "-e", python]
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert any("ok: [quick]" in line for line in process.stdout)
         go.touch()
