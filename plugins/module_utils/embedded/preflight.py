@@ -83,24 +83,28 @@ def kernel_problems(state_dir: Path, profiles: Path = Path("/sys/kernel/security
     if any(shutil.which(program) is None for program in TRIAL_PROGRAMS):
         return []
     found = []
-    confined = ""
-    if profiles.exists() and re.search(r"^\S*unshare\S* \(enforce\)", profiles.read_text(), re.MULTILINE):
-        confined = (
-            " Or AppArmor is the reason, which confines the program unshare here "
-            "(aa-disable /etc/apparmor.d/unshare-userns-restrict)."
-        )
     for feature, trial in NETWORK_TRIALS.items():
         done = run(["unshare", "--net", "sh", "-e", "-c", trial], check=False)
         if done.returncode != 0:
             reason = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             found.append(
                 f"The kernel does not offer {feature} ({reason[-1]}). "
-                f"Load it (modprobe {feature}) or use a kernel that has it.{confined}"
+                f"Load it (modprobe {feature}) or use a kernel that has it.{_confined(profiles)}"
             )
     overlay = _overlay(state_dir)
     if overlay:
         found.append(overlay)
     return found
+
+
+def _confined(profiles: Path) -> str:
+    """What AppArmor may have to do with a failed trial; empty where it leaves `unshare` alone."""
+    if not profiles.exists() or not re.search(r"^\S*unshare\S* \(enforce\)", profiles.read_text(), re.MULTILINE):
+        return ""
+    return (
+        " Or AppArmor is the reason, which confines the program unshare here "
+        "(aa-disable /etc/apparmor.d/unshare-userns-restrict)."
+    )
 
 
 def require_root() -> None:

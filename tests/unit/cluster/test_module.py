@@ -17,6 +17,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster 
 )
 from ansible_collections.appgate.platform.plugins.modules import embedded_cluster
 
+from tests.machine import write_program
+
 MISSING = "The kernel does not offer flux_capacitor"
 
 
@@ -112,8 +114,7 @@ def test_a_kernel_is_not_judged_without_the_programs_to_try_it(
 ) -> None:
     for program in preflight.TRIAL_PROGRAMS:
         if program != missing:
-            (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
-            (tmp_path / program).chmod(0o755)
+            write_program(tmp_path / program, "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert preflight.kernel_problems(tmp_path) == []
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.embedded import spec
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster import EmbeddedCluster
+
+from tests.machine import write_program
 
 Edit = Callable[[Path], None]
 
@@ -203,6 +206,8 @@ BUILD = """
 - hosts: all
   connection: local
   gather_facts: false
+  environment:
+    PATH: "{{ path }}"
   tasks:
     - ansible.builtin.include_role:
         name: appgate.platform.cluster
@@ -213,15 +218,34 @@ BUILD = """
 """
 
 
+# The package as releases before and after the merge of /bin into /usr/bin have it.
+APT_GET = """\
+set -e
+/usr/bin/apt-get "$@"
+case " $* " in *" download "*) ;; *) exit ;; esac
+deb=$(ls busybox-static_*.deb)
+dpkg-deb --raw-extract "$deb" tree
+mkdir -p tree/{place}
+test -e tree/{place}/busybox || mv "$(find tree -path '*bin/busybox')" tree/{place}/
+dpkg-deb --build tree "$deb" > /dev/null
+rm -r tree
+"""
+
+
 @pytest.mark.usefixtures("builder")
+@pytest.mark.parametrize("place", ["bin", "usr/bin"])
 def test_a_machine_whose_busybox_needs_libraries_has_an_image_with_one_that_needs_none(
-    tmp_path: Path, ansible_playbook: Callable[..., subprocess.CompletedProcess[str]]
+    tmp_path: Path, ansible_playbook: Callable[..., subprocess.CompletedProcess[str]], place: str
 ) -> None:
     """Debian's package `busybox` has that one, and can't be installed beside the other."""
     target, store = tmp_path / "node.tar", tmp_path / "storage"
     python = shutil.which("python3", path="/usr/bin")
     needs_libraries = shutil.which("sh", path="/bin")
-    variables = {"ansible_python_interpreter": python, "target": str(target), "busybox": needs_libraries}
+    write_program(tmp_path / "apt-get", APT_GET.format(place=place))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    variables = {
+        "ansible_python_interpreter": python, "target": str(target), "busybox": needs_libraries, "path": path
+    }  # fmt: skip
     done = ansible_playbook(BUILD, "--extra-vars", json.dumps(variables))
     assert done.returncode == 0, done.stdout + done.stderr
     buildah = ["buildah", "--storage-driver=vfs", f"--root={store}", f"--runroot={tmp_path}/run"]

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.embedded import preflight, spec
 
+from tests.machine import write_program
+
 # As a kernel shows them that has every controller in the old hierarchies.
 V1_CONTROLLERS = ("cpuset", "cpu", "cpuacct", "blkio", "memory", "pids")
 # What a kernel without CONFIG_MEMCG_V1 and CONFIG_CPUSETS_V1, both off since 6.11 unless asked for, lists there.
@@ -182,8 +184,7 @@ def test_addresses_that_this_machine_routes_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routed: list[str], refused: bool
 ) -> None:
     routes = json.dumps([{"dst": route, "dev": "tun0"} for route in ["default", *routed]])
-    (tmp_path / "ip").write_text(f"#!/bin/sh\necho '{routes}'\n")
-    (tmp_path / "ip").chmod(0o755)
+    write_program(tmp_path / "ip", f"echo '{routes}'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found = preflight._addresses(cluster())
     assert (found is not None) == refused, found
@@ -213,8 +214,7 @@ def test_a_firewall_between_the_nodes(
     if bridged:
         (tmp_path / "setting").write_text(f"{bridged}\n")
     (tmp_path / "rules").write_text(rules.format(bridge=wanted.bridge))
-    (tmp_path / "iptables").write_text(f"#!/bin/sh\ncat {tmp_path}/rules\n")
-    (tmp_path / "iptables").chmod(0o755)
+    write_program(tmp_path / "iptables", f"cat {tmp_path}/rules")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found = preflight._forwarding(wanted, tmp_path / "setting")
     assert (found is not None) == refused, found
@@ -231,8 +231,7 @@ def test_apparmor_is_named_where_it_may_be_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
 ) -> None:
     for program in preflight.TRIAL_PROGRAMS:
-        (tmp_path / program).write_text("#!/bin/sh\necho Operation not permitted >&2\nexit 1\n")
-        (tmp_path / program).chmod(0o755)
+        write_program(tmp_path / program, "echo Operation not permitted >&2; exit 1")
     (tmp_path / "profiles").write_text(f"/usr/sbin/ntpd (enforce)\n{profile}")
     monkeypatch.setenv("PATH", str(tmp_path))
     found = preflight.kernel_problems(tmp_path, tmp_path / "profiles")

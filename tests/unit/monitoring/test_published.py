@@ -4,22 +4,20 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
 from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
 
-from tests.machine import run_module
+from tests.machine import run_module, serve_folder
 from tests.unit.control_plane import ControlPlane
+from tests.unit.monitoring.test_live import one_host
+from tests.unit.monitoring.test_values import defaults
 from tests.unit.registry import digest, publish, serve
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,10 +33,9 @@ PLAY = """
 Play = Callable[..., CompletedProcess[str]]
 
 
-def given(**more: Any) -> dict[str, Any]:
-    text = (ROOT / "roles/monitoring/defaults/main.yml").read_text(encoding="utf-8")
+def given() -> dict[str, Any]:
     registry = {"monitoring_image_registry": "10.0.0.2:5000", "monitoring_image_registry_pull": ""}
-    return {**yaml.safe_load(text), **registry, **more}
+    return {**defaults(), **registry}
 
 
 def test_what_the_nodes_registry_has_is_not_copied() -> None:
@@ -88,11 +85,8 @@ def repository(tmp_path: Path) -> Iterator[str]:
     place = tmp_path / "charts"
     place.mkdir()
     (place / "index.yaml").write_text("apiVersion: v1\nentries: {}\n")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(place))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/kube-prometheus-stack"
-        server.shutdown()
+    with serve_folder(place) as address:
+        yield f"{address}/kube-prometheus-stack"
 
 
 @pytest.fixture
@@ -108,21 +102,15 @@ def check(
     """What a first run says that it would do, on one line."""
 
     def run(**more: Any) -> str:
-        variables = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-            "monitoring_kubeconfig": str(control_plane.kubeconfig),
-            "monitoring_context": control_plane.context,
-            "monitoring_namespace": "published",
+        more = {
             "monitoring_cache_dir": str(tmp_path / "cache"),
             "monitoring_chart_ref": repository,
             "monitoring_image_registry": nodes_registry,
             "monitoring_image_registry_plain_http": True,
             **more,
         }
-        path = tmp_path / "inventory.yml"
-        path.write_text(yaml.safe_dump({"all": {"hosts": {"one": variables}}}))
-        done = ansible_playbook(PLAY, "--check", "-vv", inventory=str(path))
+        inventory = one_host(tmp_path, control_plane, "published", **more)
+        done = ansible_playbook(PLAY, "--check", "-vv", inventory=inventory)
         return f"{done.returncode} " + " ".join((done.stdout + done.stderr).split())
 
     return run

@@ -4,12 +4,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import json
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -18,6 +15,8 @@ import pytest
 import yaml
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
 from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Source
+
+from tests.machine import serve_folder
 
 PLAY = """
 - hosts: all
@@ -52,11 +51,8 @@ def repository(tmp_path: Path) -> Iterator[str]:
         archive.addfile(member, io.BytesIO(text))
     index = {"apiVersion": "v1", "entries": {"shop": [{"version": "1.2.3", "urls": ["shop-1.2.3.tgz"]}]}}
     (place / "index.yaml").write_text(yaml.safe_dump(index))
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(place))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_folder(place) as address:
+        yield address
 
 
 def test_what_monitoring_takes(
