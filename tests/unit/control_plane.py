@@ -28,6 +28,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests import parts
 from tests.machine import free_port
 
+#: What an authority's key is for. Python 3.13 and newer refuse one that does not say so, or has no key identifier.
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 #: Program: the part that it belongs to.
 PROGRAMS = {"etcd": "etcd", "kube-apiserver": "kubernetes", "kube-controller-manager": "kubernetes"}
 START_SECONDS = 60
@@ -61,6 +74,8 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(days=30))
             .not_valid_after(now + datetime.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(SIGNS_CERTIFICATES, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
         self.path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
@@ -87,6 +102,7 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(days=20))
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if server:
             names: list[x509.GeneralName] = [
