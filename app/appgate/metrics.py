@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import prometheus_client
-from prometheus_client import multiprocess, values
+from prometheus_client import multiprocess, registry, values
 
 from appgate import __version__, multiproc
 
@@ -95,10 +97,30 @@ def worker_died(slot: str) -> None:
     multiprocess.mark_process_dead(slot)
 
 
+class _Workers(registry.Collector):
+    """The metrics of all workers, without the files that one of them is making just now.
+
+    Such a file has no length for a moment, and prometheus_client's own collector fails as a whole:
+    https://github.com/prometheus/client_python/issues/1199
+    """
+
+    def collect(self) -> Iterable[prometheus_client.Metric]:
+        files = [str(file) for file in Path(os.environ[multiproc.VARIABLE]).glob("*.db") if _has_length(file)]
+        merged: Iterable[prometheus_client.Metric] = multiprocess.MultiProcessCollector.merge(files)
+        return merged
+
+
+def _has_length(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # the live gauges of a worker that has just died
+        return False
+
+
 def exposition() -> tuple[bytes, str]:
     """The metrics of all workers as text, and its content type."""
-    registry = REGISTRY
+    source = REGISTRY
     if multiproc.VARIABLE in os.environ:
-        registry = prometheus_client.CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)
-    return prometheus_client.generate_latest(registry), prometheus_client.CONTENT_TYPE_LATEST
+        source = prometheus_client.CollectorRegistry()
+        source.register(_Workers())
+    return prometheus_client.generate_latest(source), prometheus_client.CONTENT_TYPE_LATEST

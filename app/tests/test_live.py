@@ -86,7 +86,8 @@ class Server:
 
     def sample(self, name: str) -> float:
         """The value of a metric: of all its samples together, or of the one with these labels."""
-        text = self.get("/metrics")[1]
+        status, text = self.get("/metrics")
+        assert status == 200, text
         pattern = rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$"
         return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE))
 
@@ -172,8 +173,16 @@ def test_replaced_workers_leave_no_files(start: Callable[..., Server]) -> None:
     while len(first & set(server.workers())) == 2 or asked < 60:
         assert server.get("/")[0] == 200
         asked += 1
-    assert server.sample(HELLO) == asked
+    wait_for(functools.partial(counted, server, asked))
     assert len(list(server.metrics.glob("histogram_*.db"))) <= 4
+
+
+def test_the_metrics_answer_while_a_worker_makes_its_files(start: Callable[..., Server]) -> None:
+    server = start()
+    server.get("/")
+    # A file has no length for the moment between its making and its first use.
+    (server.metrics / "counter_3.db").touch()
+    wait_for(functools.partial(counted, server, 1))
 
 
 def test_term_lets_a_slow_request_finish(start: Callable[..., Server]) -> None:
