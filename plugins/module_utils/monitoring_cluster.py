@@ -54,6 +54,8 @@ PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSe
 POLL_SECONDS = 0.5
 #: How long the operator may refuse an object: it may meet one before what it refers to, so its first word is not its last.
 REFUSED_SECONDS = 15.0
+#: How long what the operator made of an object may be older than the object, and isn't judged.
+OUTDATED_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -264,11 +266,16 @@ def kube_proxy_is_a_process(cluster: Cluster) -> bool:
 
 @dataclass(frozen=True)
 class State:
-    """How far one workload is, and the Deployment, StatefulSet or DaemonSet that makes its pods, empty while there is none."""
+    """How far one workload is.
+
+    `controller` is the Deployment, StatefulSet or DaemonSet that makes its pods, empty while there is none. `outdated` is
+    set where the operator has made that one before its object got what it holds now.
+    """
 
     workload: Workload
     progress: rollout.Progress
     controller: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    outdated: bool = False
 
 
 def states(cluster: Cluster, workloads: Sequence[Workload]) -> list[State]:
@@ -295,12 +302,24 @@ def _state(cluster: Cluster, workload: Workload) -> State:
         reason = f"{reconciled.get('reason', '')}: {reconciled.get('message', '')}".strip(": ")
         return State(workload, rollout.Progress(False, f"{subject} isn't accepted by the operator: {reason}"))
     if int(reconciled.get("observedGeneration") or 0) < generation:
-        return State(workload, rollout.Progress(False, f"{subject} hasn't been seen by the operator"))
+        return State(workload, _unseen(workload))
     path = resource_path("apps/v1", "statefulsets", workload.namespace, f"{prefix}{workload.name}")
     stateful_set = cluster.get(path)
     if stateful_set is None:
         return State(workload, rollout.Progress(False, f"{subject} has no StatefulSet yet"))
-    return State(workload, rollout.progress(stateful_set), stateful_set)
+    # The operator writes the generation that is there when it gets to the status, not the one that it has worked on.
+    outdated = _written(stateful_set) < _written(custom)
+    return State(workload, rollout.progress(stateful_set), stateful_set, outdated)
+
+
+def _unseen(workload: Workload) -> rollout.Progress:
+    return rollout.Progress(False, f"{workload.kind} {workload.name} hasn't been seen by the operator")
+
+
+def _written(item: Mapping[str, Any]) -> str:
+    """When something other than its status was last written, in UTC."""
+    entries = item["metadata"].get("managedFields") or []
+    return max((str(entry.get("time") or "") for entry in entries if not entry.get("subresource")), default="")
 
 
 def _selector(live: Mapping[str, Any]) -> str:
@@ -342,15 +361,18 @@ def _label(item: Mapping[str, Any] | None, name: str) -> str:
 
 def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds: float) -> str:
     """Wait until all is ready; an empty text, or the reason why it isn't and can't or didn't become so."""
-    end = time.monotonic() + timeout_seconds
+    start = time.monotonic()
+    end = start + timeout_seconds
     refused_since = 0.0
     before: dict[tuple[str, str], int] = {}
     while True:
         found = states(cluster, workloads)
+        now = time.monotonic()
+        if now - start < OUTDATED_SECONDS:
+            found = [State(item.workload, _unseen(item.workload)) if item.outdated else item for item in found]
         waiting = [item for item in found if not item.progress.done]
         if not waiting:
             return ""
-        now = time.monotonic()
         failures = _failures(cluster, waiting, before)
         if any(failure.hopeless for failure in failures) or any(item.progress.failed for item in waiting):
             return _report(cluster, "can't become ready", waiting, failures)

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import gzip
 import itertools
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ import yaml
 from ansible_collections.appgate.platform.plugins.module_utils import helm_release as helm
 from ansible_collections.appgate.platform.plugins.module_utils import kube_rollout as rollout
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_cluster as live
-from ansible_collections.appgate.platform.plugins.module_utils.kube_access import Cluster
+from ansible_collections.appgate.platform.plugins.module_utils.kube_access import ApiError, Cluster
 from ansible_collections.appgate.platform.plugins.module_utils.kube_objects import resource_path
 
 from tests.unit.app_role.fake_node import FakeNode
@@ -180,6 +182,94 @@ def test_nothing_is_judged_before_the_controller_has_seen_the_change(cluster: Cl
     assert live._newest(cluster, seen) == ""
     seen["status"]["observedGeneration"] = 2
     assert live._newest(cluster, seen) == "app=one,controller-revision-hash=one-before"
+
+
+@pytest.fixture
+def prometheuses(cluster: Cluster) -> Iterator[None]:
+    """The API serves the operator's kind Prometheus, for as long as the test runs."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    body = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "prometheuses.monitoring.coreos.com",
+            "annotations": {"api-approved.kubernetes.io": "https://github.com/prometheus-operator"},
+        },
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": {"kind": "Prometheus", "plural": "prometheuses"},
+            "versions": [version],
+        },
+    }
+    cluster.call("POST", live.CRD_PATH, body)
+    yield
+    cluster.call("DELETE", f"{live.CRD_PATH}/prometheuses.monitoring.coreos.com")
+
+
+def answered(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Once its storage is set up, the API answers for a new kind."""
+
+    def found() -> Any:
+        try:
+            return call()
+        except ApiError:
+            return None
+
+    return found
+
+
+def test_what_the_operator_made_before_a_change_is_not_judged(
+    cluster: Cluster, node: FakeNode, namespace: str, prometheuses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notes the newest generation as reconciled while it still works on the one before."""
+    kind = resource_path("monitoring.coreos.com/v1", "prometheuses", namespace)
+    custom = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": {"name": "one"}, "spec": {}}
+    until(answered(lambda: cluster.call("POST", kind, custom)))
+    made = workload("StatefulSet", GONE, replicas=1, serviceName="one", podManagementPolicy="Parallel")
+    made["metadata"]["name"] = "prometheus-one"
+    sets = resource_path("apps/v1", "statefulsets", namespace)
+    cluster.call("POST", sets, made)
+    [broken] = until(lambda: pods(cluster, namespace, GONE))
+    asked = helm.Workload("Prometheus", namespace, "one")
+
+    def change() -> bool:
+        """The API server's times are whole seconds: change it again until it is newer."""
+        changed = cluster.call("PATCH", f"{kind}/one", {"spec": {"at": time.time()}}, content_type=MERGE).json()
+        condition = {
+            "type": "Reconciled",
+            "status": "True",
+            "reason": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": changed["metadata"]["generation"],
+        }
+        cluster.call("PATCH", f"{kind}/one/status", {"status": {"conditions": [condition]}}, content_type=MERGE)
+        return live.states(cluster, [asked])[0].outdated
+
+    until(change)
+    [found] = live.states(cluster, [asked])
+    assert judge(cluster, found) == [(broken, True)]
+    looked = threading.Event()
+
+    def states(*arguments: Any) -> list[live.State]:
+        looked.set()
+        return look(*arguments)
+
+    look = live.states
+    monkeypatch.setattr(live, "states", states)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waited = pool.submit(live.await_ready, cluster, [asked], 60)
+        assert looked.wait(60)
+        mended = {"spec": {"template": workload("StatefulSet", GOOD)["spec"]["template"]}}
+        cluster.call("PATCH", f"{sets}/prometheus-one", mended, content_type=MERGE)
+        assert waited.result() == ""
 
 
 def record(namespace: str, revision: int, manifest: dict[str, Any], *, ready: bool) -> dict[str, Any]:
