@@ -202,6 +202,7 @@ def render(root: Path) -> str:
                     for places in [load(root, "roles/cluster/vars/main.yml")["__cluster_packages"]]
                     for package in dict.fromkeys(places.values())
                 ],
+                ["`netavark`", "`cluster`, `image`", "buildah, on Debian 13 and newer"],
                 *[[f"`{package}`", "`image`", f"`{program}`"] for program, package in image_work.TOOLS.items()],
                 *[
                     [f"`{package}`", "`image`", "in the image's base"]

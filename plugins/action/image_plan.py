@@ -23,7 +23,11 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_base import
 )
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, make_plan, wheels_directory
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
-from ansible_collections.appgate.platform.plugins.module_utils.image_work import TOOLS, ImageError, missing_packages
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
+    ImageError,
+    builder_packages,
+    missing_packages,
+)
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 PRUNE = Path(__file__).resolve().parents[2] / "roles" / "image" / "files" / "prune.py"
@@ -148,5 +152,5 @@ def stock(plan: Plan, found: dict[str, Any]) -> dict[str, dict[str, str]]:
         paths.append(wheels)
     return {
         "paths": {f"image/{path.relative_to(cache).as_posix()}": str(path) for path in paths},
-        "packages": {name: TOOLS[name] for name in ("buildah", "skopeo")},
+        "packages": builder_packages(),
     }

@@ -47,10 +47,14 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_work import
     sha256_file,
     short_hash,
     unmount_below,
+    write_json,
 )
 
-#: What buildah sets for a RUN step unless told otherwise (buildah-build(1), --ulimit).
-BUILDAH_NPROC = 32768
+#: What buildah wants to set for a RUN step unless told otherwise (define.RLimitDefaultValue). Root may not raise a limit everywhere.
+BUILDAH_LIMIT = 1048576
+LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+#: An older buildah (Debian 12's) lowers its own limit of processes to this one, and can't raise it again.
+PID_MAX = Path("/proc/sys/kernel/pid_max")
 
 
 # --- the context --------------------------------------------------------------------------------
@@ -308,12 +312,15 @@ class Buildah:
         self._storage = cache / "storage"
         self._run = cache / "run"
         self._dirty = cache / "storage.dirty"
+        self._made_by = cache / "storage.json"
         self._driver = "overlay"
 
     def __enter__(self) -> Buildah:
-        if self._dirty.exists():
-            # A build was killed in the middle. The storage is only a cache of the base: making
-            # it anew takes seconds, trusting it does not pay.
+        program = run(["buildah", "--version"], timeout_seconds=60, what="Asking for buildah's version").strip()
+        known = read_json(self._made_by) or {}
+        if self._dirty.exists() or known.get("program") != program:
+            # A build was killed in the middle, or another buildah was here: an older one fails on what a newer one has
+            # noted. The storage is only a cache of the base: making it anew takes seconds, trusting it does not pay.
             unmount_below(self._storage)
             for directory in (self._storage, self._run, *self._cache.glob("context-*")):
                 if directory.exists():
@@ -321,12 +328,10 @@ class Buildah:
         self._storage.mkdir(parents=True, exist_ok=True)
         self._run.mkdir(parents=True, exist_ok=True)
         self._dirty.touch()
-        chosen = self._cache / "storage.driver"
-        if self._storage.is_dir() and any(self._storage.iterdir()) and chosen.exists():
-            self._driver = chosen.read_text(encoding="ascii").strip()
-        else:
+        self._driver = str(known.get("driver", "")) if any(self._storage.iterdir()) else ""
+        if not self._driver:
             self._driver = self._probe_driver()
-            chosen.write_text(self._driver + "\n", encoding="ascii")
+            write_json(self._made_by, {"program": program, "driver": self._driver})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -455,7 +460,7 @@ def build(
                 "--isolation=chroot",
                 f"--timestamp={plan.epoch}",
                 "--identity-label=false",
-                *_ulimits(),
+                *ulimits(),
                 *arguments,
                 f"--file={staged}/Dockerfile",
                 f"--tag={local_name}",
@@ -478,12 +483,17 @@ def build(
         }
 
 
-def _ulimits() -> list[str]:
-    """The limit of processes, where this process may have less than what buildah would set."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if hard == resource.RLIM_INFINITY or hard >= BUILDAH_NPROC:
-        return []
-    return [f"--ulimit=nproc={soft}:{hard}"]
+def ulimits() -> list[str]:
+    """The limits of which this process may have less than what buildah would set."""
+    options = []
+    for name, limit in LIMITS.items():
+        soft, hard = resource.getrlimit(limit)
+        if hard == resource.RLIM_INFINITY or hard >= BUILDAH_LIMIT:
+            continue
+        if name == "nproc":
+            hard = min(hard, int(PID_MAX.read_text(encoding="ascii")))
+        options.append(f"--ulimit={name}={min(soft, hard)}:{hard}")
+    return options
 
 
 def _label_arguments(plan: Plan) -> Iterator[str]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,8 @@ EPOCH = 1767225600
 
 #: Program to Debian package.
 TOOLS = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "skopeo": "skopeo"}
+#: Since 1.35 buildah makes no container without this program, and Debian only recommends its package. These are its places.
+NETAVARK = [f"/usr/{place}/podman/netavark" for place in ("lib", "libexec", "local/lib", "local/libexec")]
 
 
 class ImageError(Exception):
@@ -71,7 +74,29 @@ def machine() -> str:
 
 def missing_packages(programs: Sequence[str]) -> list[str]:
     """Debian packages of the programs that are not on this machine."""
-    return sorted({TOOLS[name] for name in programs if shutil.which(name) is None})
+    missing = {TOOLS[name] for name in programs if shutil.which(name) is None}
+    if "buildah" in programs and takes_netavark() and not any(Path(place).exists() for place in NETAVARK):
+        missing.add("netavark")
+    return sorted(missing)
+
+
+def builder_packages() -> dict[str, str]:
+    """What it takes to build and to deliver an image: a program or its place, and its Debian package."""
+    tools = {name: TOOLS[name] for name in ("buildah", "skopeo")}
+    return {**tools, **dict.fromkeys(NETAVARK, "netavark")} if takes_netavark() else tools
+
+
+def takes_netavark() -> bool:
+    """Whether this release is newer than Debian 12, whose podman is not to change from one network to another."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return False
+    if not {"debian", "ubuntu"} & {release["ID"], *release.get("ID_LIKE", "").split()}:
+        return False
+    # Debian's testing and unstable have no number.
+    number = re.match(r"\d+", release.get("VERSION_ID", ""))
+    return number is None or int(number[0]) > 12
 
 
 _held: set[int] = set()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.appgate.platform.plugins.module_utils.embedded import spec
 from ansible_collections.appgate.platform.plugins.module_utils.embedded.cluster import EmbeddedCluster
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import ulimits
 
 from tests.machine import write_program
 
@@ -250,12 +251,13 @@ def test_a_machine_whose_busybox_needs_libraries_has_an_image_with_one_that_need
     assert done.returncode == 0, done.stdout + done.stderr
     buildah = ["buildah", "--storage-driver=vfs", f"--root={store}", f"--runroot={tmp_path}/run"]
     name = subprocess.run(
-        [*buildah, "from", f"oci-archive:{target}"], capture_output=True, text=True, check=True
+        [*buildah, "from", *ulimits(), f"oci-archive:{target}"], capture_output=True, text=True, check=True
     ).stdout.strip()
     said = subprocess.run(
-        [*buildah, "run", "--isolation=chroot", name, "--", "/bin/sh", "-c", "echo works"],
+        [*buildah, "run", "--isolation=chroot", name, "--", "/bin/sh", "-c", "exit 7"],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.stdout == "works\n", said.stderr
+    assert said.returncode == 7, said.stderr

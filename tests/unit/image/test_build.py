@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.appgate.platform.plugins.module_utils import image_build, image_work
 from ansible_collections.appgate.platform.plugins.module_utils.image_base import Base, haproxy_check_command
 from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, build, make_plan
 
@@ -120,6 +122,32 @@ def test_a_killed_build_is_repaired_by_the_next(base_cache: Path, tmp_path: Path
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
     left = [path.name for path in tmp_path.iterdir() if path.name.startswith("context-")]
     assert left == []
+
+
+def test_what_another_buildah_has_left_is_made_anew(base_cache: Path, tmp_path: Path) -> None:
+    """A newer one notes a network in its storage that an older one doesn't have, and fails on."""
+    plan, archive = planned(base_cache, tmp_path)
+    first = build(plan, archive, **LIMITS)
+    shutil.rmtree(plan.artifact)
+    noted = tmp_path / "storage" / "defaultNetworkBackend"
+    noted.write_text("cni" if any(Path(place).exists() for place in image_work.NETAVARK) else "netavark")
+    about = tmp_path / "storage.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "program": "buildah version 0.1.0"}))
+    assert build(plan, archive, **LIMITS)["digest"] == first["digest"]
+
+
+@pytest.mark.parametrize("name", image_build.LIMITS)
+def test_a_limit_below_what_buildah_would_set_is_kept(name: str) -> None:
+    """To raise it takes a capability that root doesn't have everywhere."""
+    program = (
+        "import resource, sys\n"
+        f"sys.path.insert(0, {str(ROOT / 'collections')!r})\n"
+        "from ansible_collections.appgate.platform.plugins.module_utils import image_build\n"
+        f"resource.setrlimit({image_build.LIMITS[name]}, (900, 1000))\n"
+        "print(image_build.ulimits())\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert f"'--ulimit={name}=900:1000'" in said.stdout, said.stderr
 
 
 def test_the_bases_haproxy_runs_here(base_cache: Path) -> None:

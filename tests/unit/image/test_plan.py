@@ -9,10 +9,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +291,57 @@ def test_old_images_are_forgotten(tmp_path: Path) -> None:
         os.utime(tmp_path / str(number), (number, number))
     image_work.forget_old(tmp_path, tmp_path / "0", 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]
+
+
+#: What os-release says, and whether that release's buildah looks for netavark.
+RELEASES = {
+    "Debian 12": ({"ID": "debian", "VERSION_ID": "12"}, False),
+    "Debian 13": ({"ID": "debian", "VERSION_ID": "13"}, True),
+    "Debian's testing": ({"ID": "debian"}, True),
+    "Ubuntu 26.04": ({"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_ID": "26.04"}, True),
+    "a derivative": ({"ID": "pop", "ID_LIKE": "ubuntu debian", "VERSION_ID": "24.04"}, True),
+    # Its package of buildah asks for netavark by itself.
+    "Fedora": ({"ID": "fedora", "VERSION_ID": "44"}, False),
+}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_newer_releases_have_a_buildah_that_looks_for_netavark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    release, wanted = RELEASES[name]
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
+    monkeypatch.setattr(image_work, "NETAVARK", [str(tmp_path / "other"), str(tmp_path / "netavark")])
+    assert ("netavark" in image_work.missing_packages(["buildah", "skopeo"])) is wanted
+    # What only copies an image does without.
+    assert "netavark" not in image_work.missing_packages(["skopeo"])
+    assert ("netavark" in image_work.builder_packages().values()) is wanted
+    (tmp_path / "netavark").touch()
+    assert "netavark" not in image_work.missing_packages(["buildah"])
+
+
+WANTED = """
+- name: Show what the nodes take from the machine
+  hosts: localhost
+  connection: local
+  gather_facts: false
+  vars_files: ["{variables}"]
+  tasks:
+    - name: Show it
+      ansible.builtin.debug:
+        msg: "{{{{ __cluster_wanted_packages.values() }}}}"
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in RELEASES if name != "Fedora"])
+def test_the_role_cluster_knows_the_same_of_a_release(
+    tmp_path: Path, root: Path, ansible_playbook: Callable[..., subprocess.CompletedProcess[str]], name: str
+) -> None:
+    release, wanted = RELEASES[name]
+    described = tmp_path / "os-release"
+    described.write_text("".join(f'{key}="{value}"\n' for key, value in release.items()))
+    text = WANTED.format(variables=root / "roles/cluster/vars/main.yml")
+    shown = ansible_playbook(text, "--extra-vars", f"__cluster_os_release={described}")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "buildah" in shown.stdout
+    assert ("netavark" in shown.stdout) is wanted
