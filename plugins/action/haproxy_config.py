@@ -91,8 +91,7 @@ class ActionModule(ControllerAction):
         answer = self._write(text, lines, arguments, self.variables) if arguments["dest"] else {}
         if warnings:
             answer["warnings"] = [*answer.get("warnings", []), *warnings]
-        answer["ansible_facts"] = {"haproxy_config_text": text}
-        return answer
+        return {**answer, "text": text}
 
     # --- Variables
 

@@ -91,9 +91,6 @@ class ActionModule(ControllerAction):
                 found["missing_packages"] = [*missing_packages(["mmdebstrap"]), *keys]
         found["cache_dir"] = str(cache)
         if arguments["base_only"]:
-            if found["base_ready"]:
-                # Facts from here, not from a task of their own: an unchanged run is a matter of few tasks.
-                found["ansible_facts"] = {"image_haproxy_check_command": found["haproxy_check_command"]}
             return found
         return {**found, **self._plan_image(arguments, found, cache)}
 
@@ -123,9 +120,7 @@ class ActionModule(ControllerAction):
         if not delivered:
             missing |= set(missing_packages(["skopeo"] if built else ["buildah", "skopeo"]))
         reference = delivery.reference(there if delivery.kind == "registry" else None)
-        facts = {"image_reference": reference, "image_tag": tag, "image_changed": False}
         return {
-            **({"ansible_facts": facts} if delivered else {}),
             "plan": dataclasses.asdict(plan),
             "tag": tag,
             "artifact": str(plan.artifact) if found["base_ready"] else "",

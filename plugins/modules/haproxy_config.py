@@ -70,12 +70,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-ansible_facts:
-  description: The fact C(haproxy_config_text), the accepted text.
+text:
+  description: The accepted text.
   returned: unless O(check=variables)
-  type: dict
-  sample:
-    haproxy_config_text: "global\n    maxconn 2048\n"
+  type: str
+  sample: "global\n    maxconn 2048\n"
 backup_file:
   description: Where the previous file is.
   returned: changed, with O(dest) and O(backup)
