@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,11 +13,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 NAME = "interrupted"
 BLOCK = "10.214.0.0/16"
+HOST = "10.214.0.1"
 STATE = Path("/var/lib/appgate/clusters") / NAME
 
 pytestmark = pytest.mark.skipif(
@@ -48,16 +51,28 @@ def processes_with(variable: str) -> list[Path]:
     return found
 
 
-def left_in_the_kernel() -> dict[str, list[str]]:
-    """Everything of the cluster that the machine still knows."""
-    links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
+def addresses() -> list[dict[str, Any]]:
+    """The machine's links, with their addresses."""
+    shown = subprocess.run(["ip", "-json", "address"], capture_output=True, text=True, check=True)
+    return list(json.loads(shown.stdout))
+
+
+def bridge_and_ports() -> tuple[str, set[str]]:
+    """The cluster's bridge, which has the first address of its block, and the links to its nodes."""
+    links = addresses()
+    [bridge] = [link["ifname"] for link in links if any(one.get("local") == HOST for one in link["addr_info"])]
+    return bridge, {link["ifname"] for link in links if link.get("master") == bridge}
+
+
+def left_in_the_kernel(own_links: set[str]) -> dict[str, list[str]]:
+    """Everything of the cluster that the machine still knows. Other clusters come and go meanwhile."""
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout.splitlines()
     namespaces = Path("/run/netns")
     return {
         "processes": [Path(entry, "cmdline").read_text() for entry in processes_with(f"APPGATE_NODE={NAME}-")],
-        "links": [link["ifname"] for link in links if link["ifname"].startswith(("agb", "agv"))],
+        "links": sorted(own_links & {link["ifname"] for link in addresses()}),
         "routes": [line for line in routes if line.startswith("10.214.")],
-        "namespaces": sorted(entry.name for entry in namespaces.glob("agv*")),
+        "namespaces": sorted(own_links & {entry.name for entry in namespaces.glob("*")}),
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/appgate/{NAME}")],
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line],
         "files": [str(path) for path in (STATE, Path.home() / f".kube/appgate-{NAME}.yaml") if path.exists()],
@@ -74,8 +89,6 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None
 def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing(
     root: Path, arguments: list[str], clean_environment: dict[str, str]
 ) -> None:
-    before = left_in_the_kernel()
-
     def play(playbook: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*arguments, playbook],
@@ -99,7 +112,8 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
     wait_until("kubeadm to begin", certificate.exists, 1800)
     while left := processes_with("APPGATE_INTERRUPTED_RUN="):
         for entry in left:
-            os.kill(int(entry.name), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
         run.poll()
     assert not (STATE / "state.json").exists(), "the run was killed too late to prove anything"
 
@@ -115,23 +129,22 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
         check=True,
     )
     assert " Ready " in nodes.stdout
+    bridge, ports = bridge_and_ports()
+    assert len(ports) == 1
 
     # A reboot ends every process and forgets the network; the files stay.
     processes = processes_with(f"APPGATE_NODE={NAME}-")
     for init in [entry for entry in processes if (entry / "cmdline").read_text().startswith("runsvdir")]:
         os.kill(int(init.name), signal.SIGKILL)
     wait_until("the node to end", lambda: not processes_with(f"APPGATE_NODE={NAME}-"), 30)
-    links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, text=True, check=True).stdout)
-    bridge = {link["ifname"] for link in links if link["ifname"].startswith("agb")} - set(before["links"])
-    subprocess.run(["ip", "link", "delete", bridge.pop()], check=True)
+    subprocess.run(["ip", "link", "delete", bridge], check=True)
     rebooted = play("playbooks/cluster.yml")
     assert rebooted.returncode == 0, rebooted.stdout
     assert "changed=0 " in play("playbooks/cluster.yml").stdout
 
     removed = play("playbooks/destroy.yml")
     assert removed.returncode == 0, removed.stdout
-    # Other clusters may come and go meanwhile; this one must have added nothing.
-    added = {kind: sorted(set(left) - set(before[kind])) for kind, left in left_in_the_kernel().items()}
-    assert not any(added.values()), added
+    left_over = left_in_the_kernel({bridge, *ports})
+    assert not any(left_over.values()), left_over
     unchanged = play("playbooks/destroy.yml")
     assert "changed=0 " in unchanged.stdout, unchanged.stdout
