@@ -48,8 +48,8 @@ down: $(RUNTIME) ## Remove all that `make up` made: ansible-playbook playbooks/d
 bundle: $(RUNTIME) ## Carry all that `make up` takes from outside into BUNDLE: ansible-playbook playbooks/bundle.yml
 	ansible-playbook playbooks/bundle.yml -e 'bundle_path="$(PLACE)"' $(ARGS)
 
-test: $(TEST) ## Lint, unit tests and every Molecule scenario, two files at a time: pytest -n 2 --dist loadfile --no-loadscope-reorder
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
+test: $(TEST) ## Lint, unit tests and every Molecule scenario, three files at a time: pytest -n 3 --dist loadfile --no-loadscope-reorder
+	pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 lint: $(TEST) ## Only the linters: pytest tests/test_lint.py tests/test_house.py
 	pytest tests/test_lint.py tests/test_house.py $(ARGS)

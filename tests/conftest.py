@@ -25,8 +25,12 @@ COMPLETE = bool(os.environ.get("TESTS_COMPLETE"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the longest begin: where files run side by side (`make test`), they are handed out in this order."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_molecule"))
+    """Have the longest begin: where files run side by side (`make test`), they are handed out in this order.
+
+    Those with a cluster of their own come last: more nodes at a time would take more inotify instances than a kernel allows.
+    """
+    last = ROOT / "tests" / "cluster"
+    items.sort(key=lambda item: (not item.path.name.startswith("test_molecule"), item.path.parent == last))
 
 
 @pytest.hookimpl(wrapper=True)

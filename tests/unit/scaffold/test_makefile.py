@@ -102,7 +102,7 @@ def make(root: Path, *arguments: str) -> str:
     [
         ("up", "ansible-playbook site.yml --check --diff"),
         ("down", "ansible-playbook playbooks/destroy.yml --check --diff"),
-        ("test", "pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 --check --diff"),
+        ("test", "pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15 --check --diff"),
     ],
 )
 def test_a_target_is_one_line_that_takes_arguments(root: Path, target: str, line: str) -> None:

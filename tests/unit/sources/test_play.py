@@ -177,6 +177,7 @@ def test_progress_appears_while_the_part_is_at_work(
         [shutil.which("ansible-playbook", path=clean_environment["PATH"]) or "", "-i", "local,", "play.yml"],
         cwd=tmp_path,
         env={**clean_environment, "PATH": f"{fake}:{clean_environment['PATH']}"},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
