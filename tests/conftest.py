@@ -98,6 +98,7 @@ def ansible_playbook(tmp_path: Path, run_ansible: Run) -> Run:
             "[defaults]\n"
             f"collections_path = {ROOT / 'collections'}\n"
             "interpreter_python = auto_silent\n"
+            "inject_facts_as_vars = false\n"
             "callbacks_enabled = appgate.platform.closing_table\n"
             "[inventory]\nunparsed_is_failed = true\n"
         )

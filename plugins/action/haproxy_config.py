@@ -59,7 +59,7 @@ class ActionModule(ControllerAction):
     _supports_diff = True
 
     arguments: ClassVar[dict[str, Any]] = {
-        "check": {"type": "str", "choices": ["command", "host", "variables"], "default": "command"},
+        "check": {"type": "str", "choices": ["available", "command", "host", "variables"], "default": "command"},
         "dest": {"type": "path"},
         "owner": {"type": "str"},
         "group": {"type": "str"},
@@ -77,7 +77,7 @@ class ActionModule(ControllerAction):
             )
         self._raw = self.variables
         values = self._checked_values()
-        if arguments["check"] == "variables":
+        if arguments["check"] == "variables" or (arguments["check"] == "available" and not _program(values)):
             return {}
         section = values.get("haproxy_global") or {}
         for key in ("user", "group"):
@@ -86,7 +86,7 @@ class ActionModule(ControllerAction):
         lines = render({**values, "haproxy_global": section})
         text = to_text(lines)
         warnings: list[str] = []
-        if arguments["check"] == "command":
+        if arguments["check"] != "host":
             warnings = self._accept(text, lines, values)
         answer = self._write(text, lines, arguments, self.variables) if arguments["dest"] else {}
         if warnings:
@@ -197,7 +197,7 @@ class ActionModule(ControllerAction):
                 f"haproxy_check_command is empty{where}, and a text that no HAProxy has accepted is not handed on. "
                 "Write the words of a command such as [haproxy, -c, -f, '{file}']."
             )
-        binary = shutil.which(os.path.expanduser(command[0]), path=SEARCH_PATH)
+        binary = _program(values)
         if not binary:
             raise AnsibleActionFail(
                 f"haproxy_check_command starts with {short(command[0])}, which is not installed here{where}. "
@@ -247,11 +247,11 @@ class ActionModule(ControllerAction):
         alerts = [finding for finding in findings if finding.severity == "ALERT"]
         if not alerts:
             raise AnsibleActionFail(
-                f"The check of haproxy.cfg failed (exit status {returncode}) without naming a line, and nothing was changed. "
+                f"The check of haproxy.cfg failed (exit status {returncode}) without naming a line, and haproxy.cfg was not changed. "
                 f"Run it by hand: {command}\n{output.strip()}"
             )
         raise AnsibleActionFail(
-            "HAProxy refuses the configuration, and nothing was changed.\n"
+            "HAProxy refuses the configuration, and haproxy.cfg was not changed.\n"
             + "\n".join(f"- {self._tell(finding)}" for finding in alerts)
         )
 
@@ -332,6 +332,12 @@ class ActionModule(ControllerAction):
             self._remove_tmp_path(folder)
         output = f"{done.get('stdout', '')}\n{done.get('stderr', '')}"
         self._judge(int(done.get("rc", 1)), output, lines, HOST_CHECK % "FILE")
+
+
+def _program(values: Mapping[str, Any]) -> str | None:
+    """The program that haproxy_check_command starts, where this machine has it."""
+    command = values.get("haproxy_check_command") or [""]
+    return shutil.which(os.path.expanduser(str(command[0])), path=SEARCH_PATH)
 
 
 def _look_up(values: Any, path: Path) -> Any:

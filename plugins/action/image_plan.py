@@ -21,7 +21,12 @@ from ansible_collections.appgate.platform.plugins.module_utils.image_base import
     keyrings,
     trusted,
 )
-from ansible_collections.appgate.platform.plugins.module_utils.image_build import Plan, make_plan, wheels_directory
+from ansible_collections.appgate.platform.plugins.module_utils.image_build import (
+    Plan,
+    check_inputs,
+    make_plan,
+    wheels_directory,
+)
 from ansible_collections.appgate.platform.plugins.module_utils.image_delivery import Delivery
 from ansible_collections.appgate.platform.plugins.module_utils.image_work import (
     ImageError,
@@ -45,9 +50,9 @@ class ActionModule(ControllerAction):
         "base_packages": {"type": "list", "elements": "str", "required": True},
         "base_refresh": {"type": "bool", "default": False},
         "cache_dir": {"type": "path", "required": True},
-        "context": {"type": "path"},
+        "context": {"type": "path", "required": True},
         "dockerfile": {"type": "path"},
-        "name": {"type": "str"},
+        "name": {"type": "str", "required": True},
         "haproxy_config": {"type": "str", "default": ""},
         "build_args": {"type": "dict", "default": {}},
         "python_version": {"type": "str", "default": "3.13"},
@@ -59,6 +64,10 @@ class ActionModule(ControllerAction):
     def work(self, arguments: dict[str, Any]) -> dict[str, Any]:
         cache = Path(os.path.abspath(arguments["cache_dir"]))
         check_base_choice(arguments["base"])
+        context = Path(os.path.abspath(arguments["context"]))
+        dockerfile = Path(os.path.abspath(arguments["dockerfile"] or context / "Dockerfile"))
+        check_inputs(arguments["name"], context, dockerfile)
+        Delivery.from_dict({**arguments["delivery"], "name": arguments["name"], "tag": UNKNOWN}).check()
         kind = arguments["base"]
         if kind == "auto":
             # Bootstrapping gives the smaller image, and one that can be made again; it needs Debian's tools.
@@ -92,24 +101,24 @@ class ActionModule(ControllerAction):
         found["cache_dir"] = str(cache)
         if arguments["base_only"]:
             return found
-        return {**found, **self._plan_image(arguments, found, cache)}
+        return {**found, **self._plan_image(arguments, found, context, dockerfile)}
 
-    def _plan_image(self, arguments: dict[str, Any], found: dict[str, Any], cache: Path) -> dict[str, Any]:
-        context = Path(os.path.abspath(arguments["context"]))
+    def _plan_image(
+        self, arguments: dict[str, Any], found: dict[str, Any], context: Path, dockerfile: Path
+    ) -> dict[str, Any]:
         plan = make_plan(
             context=context,
-            dockerfile=Path(os.path.abspath(arguments["dockerfile"] or context / "Dockerfile")),
+            dockerfile=dockerfile,
             name=arguments["name"],
             base=found["base"],
             base_id=found["base_id"],
             haproxy_config=arguments["haproxy_config"],
             build_args={name: str(value) for name, value in arguments["build_args"].items()},
             python_version=arguments["python_version"],
-            cache_dir=cache,
+            cache_dir=Path(found["cache_dir"]),
         )
         tag = plan.tag if found["base_ready"] else UNKNOWN
         delivery = Delivery.from_dict({**arguments["delivery"], "name": plan.name, "tag": tag})
-        delivery.check()
         # Asked even when the tag is not known yet: a registry that can't be reached is said before a build.
         there = delivery.find()
         delivered = found["base_ready"] and there is not None

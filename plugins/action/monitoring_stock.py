@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.appgate.platform.plugins.module_utils import monitoring_images as images
 from ansible_collections.appgate.platform.plugins.module_utils.helm_chart import Chart, ChartError, Source
+from ansible_collections.appgate.platform.plugins.module_utils.image_work import builder_packages
 from ansible_collections.appgate.platform.plugins.plugin_utils.controller import ControllerAction
 
 SOURCES = Path(__file__).resolve().parents[2] / "roles" / "sources"
@@ -38,5 +39,5 @@ class ActionModule(ControllerAction):
                 {"name": image.name, "part": image.part, "program": image.program, "tag": tag}
                 for image, tag in tags.items()
             ],
-            "stock": {"paths": paths, "packages": {name: name for name in ("buildah", "skopeo")}},
+            "stock": {"paths": paths, "packages": builder_packages()},
         }

@@ -20,7 +20,11 @@ from ansible_collections.appgate.platform.plugins.plugin_utils.controller import
 class ActionModule(ControllerAction):
     """Fails when a variable has the role's prefix and the role doesn't declare it, or declares another type."""
 
-    arguments: ClassVar[dict[str, Any]] = {"role": {"type": "str"}, "types": {"type": "bool", "default": True}}
+    arguments: ClassVar[dict[str, Any]] = {
+        "role": {"type": "str"},
+        "types": {"type": "bool", "default": True},
+        "required": {"type": "bool", "default": True},
+    }
     refusals: ClassVar[tuple[type[Exception], ...]] = (role_variables.RoleError,)
 
     def work(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +32,7 @@ class ActionModule(ControllerAction):
         path = self._role_path(given["role"])
         found = role_variables.unknown(path, variables)
         if not found:
-            return self._check_types(path) if given["types"] else {}
+            return self._check_types(path, required=given["required"]) if given["types"] else {}
         keys = {key: key for key in variables if key in found}
         return {
             "failed": True,
@@ -36,9 +40,9 @@ class ActionModule(ControllerAction):
             "msg": role_variables.message(path.name, found, lambda name: place(variables[name], keys[name])),
         }
 
-    def _check_types(self, path: Path) -> dict[str, Any]:
+    def _check_types(self, path: Path, *, required: bool) -> dict[str, Any]:
         """Hold the variables against what the entry point declares."""
-        specs = role_variables.options(path, self._entry_point())
+        specs = role_variables.options(path, self._entry_point(path))
         values: dict[str, Any] = {}
         problems = []
         for name in specs:
@@ -51,8 +55,10 @@ class ActionModule(ControllerAction):
                 remedy = "Correct the template or define what it needs."
                 problems.append(role_types.Problem((name,), reason, remedy, show_value=False))
         broken = {problem.path[0] for problem in problems}
-        required = {name: spec for name, spec in specs.items() if name not in broken}
-        problems += role_types.missing(values, required) + role_types.check_types(values, specs)[1]
+        if required:
+            whole = {name: spec for name, spec in specs.items() if name not in broken}
+            problems += role_types.missing(values, whole)
+        problems += role_types.check_types(values, specs)[1]
         if not problems:
             return {}
         lines = []
@@ -63,10 +69,12 @@ class ActionModule(ControllerAction):
             lines.append(role_types.sentence(problem, place(self.variables.get(name))))
         return {"failed": True, "msg": "\n".join(lines)}
 
-    def _entry_point(self) -> str:
-        """What the task stands in, by the name under which the role declares it."""
+    def _entry_point(self, path: Path) -> str:
+        """What the task stands in, by the name under which the role declares it; another role's is its main one."""
         role = self._task._role
-        return Path((role._from_files or {}).get("tasks") or "main").stem if role is not None else "main"
+        if role is None or Path(role._role_path) != path:
+            return "main"
+        return Path((role._from_files or {}).get("tasks") or "main").stem
 
     def _role_path(self, name: str | None) -> Path:
         """The role that the task stands in, or the named one beside it or in this collection."""

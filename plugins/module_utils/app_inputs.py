@@ -173,7 +173,11 @@ def _image(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
         return
     if "/" not in match["name"]:
-        yield Problem("app_image", f"{image!r} has no registry: every node would look for it somewhere else")
+        yield Problem(
+            "app_image",
+            f"{image!r} has no registry, and every node would look for it somewhere else: write it whole, such as "
+            "registry.example.com/appgate@sha256:...",
+        )
     if match["digest"]:
         return
     # What was put straight onto the nodes has no registry that could know its digest; its tag is its content's hash.

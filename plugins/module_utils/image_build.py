@@ -212,19 +212,8 @@ class Plan:
         return "sha256:" + hashlib.sha256(manifest).hexdigest()
 
 
-def make_plan(
-    *,
-    context: Path,
-    dockerfile: Path,
-    name: str,
-    base: str,
-    base_id: str,
-    haproxy_config: str,
-    build_args: Mapping[str, str],
-    python_version: str,
-    cache_dir: Path,
-) -> Plan:
-    """Check the inputs and name the image; nothing is changed."""
+def check_inputs(name: str, context: Path, dockerfile: Path) -> None:
+    """Refuse what no image can be made of."""
     if not re.fullmatch(r"[a-z0-9]+(?:(?:[._/]|__|-+)[a-z0-9]+)*", name):
         raise ImageError(
             f"image_name={name!r} is no image name: use lower-case letters, digits and - . _ / "
@@ -237,6 +226,22 @@ def make_plan(
             f"image_dockerfile={str(dockerfile)!r} is no file: give the path of the Dockerfile "
             "(the default is Dockerfile in image_context)."
         )
+
+
+def make_plan(
+    *,
+    context: Path,
+    dockerfile: Path,
+    name: str,
+    base: str,
+    base_id: str,
+    haproxy_config: str,
+    build_args: Mapping[str, str],
+    python_version: str,
+    cache_dir: Path,
+) -> Plan:
+    """Name the image by its inputs; nothing is changed."""
+    check_inputs(name, context, dockerfile)
     revision = find_revision(context)
     return Plan(
         context=str(context),

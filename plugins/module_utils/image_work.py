@@ -87,16 +87,17 @@ def builder_packages() -> dict[str, str]:
 
 
 def takes_netavark() -> bool:
-    """Whether this release is newer than Debian 12, whose podman is not to change from one network to another."""
+    """Whether this release has such a buildah. An older one's podman is not to change from one network to another."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         return False
-    if not {"debian", "ubuntu"} & {release["ID"], *release.get("ID_LIKE", "").split()}:
+    kin = {release["ID"], *release.get("ID_LIKE", "").split()}
+    if not {"debian", "ubuntu"} & kin:
         return False
     # Debian's testing and unstable have no number.
     number = re.match(r"\d+", release.get("VERSION_ID", ""))
-    return number is None or int(number[0]) > 12
+    return number is None or int(number[0]) >= (25 if "ubuntu" in kin else 13)
 
 
 _held: set[int] = set()

@@ -77,6 +77,9 @@ class Names:
     kubeconfig: str = "kubeconfig"
     context: str = "context"
     lock_wait_seconds: str = "lock_wait_seconds"
+    namespace: str = "namespace"
+    namespace_wait_seconds: str = "namespace_wait_seconds"
+    revision: str = "revision"
 
 
 @dataclass(frozen=True)

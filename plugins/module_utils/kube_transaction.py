@@ -404,14 +404,15 @@ class Transaction:
         self._refuse_terminating(namespace)
 
     def _refuse_terminating(self, namespace: Manifest) -> NoReturn:
-        settings = self.settings
+        settings, names = self.settings, self.cluster.names
         since = (namespace.get("metadata") or {}).get("deletionTimestamp")
         conditions = (namespace.get("status") or {}).get("conditions") or []
         remaining = [str(item.get("message")) for item in conditions if item.get("status") == "True"]
         why = f" It still holds: {' '.join(remaining)}" if remaining else ""
         raise TransactionError(
             f"Namespace {settings.namespace} of context {self.cluster.entry.context!r} is being deleted "
-            f"(since {since}), so nothing can be made in it. Run again when it is gone, or use another one.{why}"
+            f"(since {since}), so nothing can be made in it. Run again when it is gone, have a run wait for that "
+            f"({names.namespace_wait_seconds}), or use another one ({names.namespace}).{why}"
         )
 
     def _require_ground(self, wanted: Sequence[Manifest], namespace: Manifest | None) -> None:
@@ -654,7 +655,8 @@ class Transaction:
             for revision in history:
                 if revision.number == number:
                     return revision
-            raise TransactionError(rollout.report(f"There is no revision {number} to go back to.", known))
+            remedy = f"Set {self.cluster.names.revision} to one of these, or leave it out for the one before."
+            raise TransactionError(rollout.report(f"There is no revision {number} to go back to. {remedy}", known))
         if ground.before is None:
             raise TransactionError(rollout.report("There is no earlier revision to go back to.", known))
         return ground.before

@@ -54,7 +54,8 @@ PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSe
 POLL_SECONDS = 0.5
 #: How long the operator may refuse an object: it may meet one before what it refers to, so its first word is not its last.
 REFUSED_SECONDS = 15.0
-#: How long what the operator made of an object may be older than the object, and isn't judged.
+#: After this, what the operator made of an object before it got what it holds now is taken for it, if it is ready: the operator
+#: had nothing to change. It is never taken for a failure.
 OUTDATED_SECONDS = 15.0
 
 
@@ -368,8 +369,13 @@ def await_ready(cluster: Cluster, workloads: Sequence[Workload], timeout_seconds
     while True:
         found = states(cluster, workloads)
         now = time.monotonic()
-        if now - start < OUTDATED_SECONDS:
-            found = [State(item.workload, _unseen(item.workload)) if item.outdated else item for item in found]
+        counts = now - start >= OUTDATED_SECONDS
+        found = [
+            State(item.workload, _unseen(item.workload))
+            if item.outdated and not (counts and item.progress.done)
+            else item
+            for item in found
+        ]
         waiting = [item for item in found if not item.progress.done]
         if not waiting:
             return ""

@@ -21,8 +21,9 @@ options:
       - V(command) runs C(haproxy_check_command) on the machine that runs Ansible. A text that the same command accepted before is not checked again.
       - V(host) lets the host's own HAProxy check the file before it replaces O(dest).
       - V(variables) only checks the variables and renders nothing.
+      - V(available) is V(command) where that program is on the machine that runs Ansible, else V(variables).
     type: str
-    choices: [command, host, variables]
+    choices: [available, command, host, variables]
     default: command
   dest:
     description: File to write on the host.
@@ -72,7 +73,7 @@ EXAMPLES = r"""
 RETURN = r"""
 text:
   description: The accepted text.
-  returned: unless O(check=variables)
+  returned: where HAProxy was asked, or is by O(check=host)
   type: str
   sample: "global\n    maxconn 2048\n"
 backup_file:

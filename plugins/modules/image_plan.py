@@ -17,7 +17,7 @@ description:
   - Runs on the control node, which is the builder too. Changes nothing, and does the same in check mode.
 options:
   base_only:
-    description: Only look for the base.
+    description: Check the inputs, and only look for the base.
     type: bool
     default: false
   base:
@@ -47,14 +47,16 @@ options:
     type: path
     required: true
   context:
-    description: Directory to build from. Needed without O(base_only).
+    description: Directory to build from.
     type: path
+    required: true
   dockerfile:
     description: The Dockerfile, by default the one in O(context).
     type: path
   name:
-    description: Name of the image, without registry and tag. Needed without O(base_only).
+    description: Name of the image, without registry and tag.
     type: str
+    required: true
   haproxy_config:
     description: Text that takes the place of C(haproxy.cfg) in the context.
     type: str
@@ -82,6 +84,9 @@ EXAMPLES = r"""
     base_mirrors: ["deb http://deb.debian.org/debian {suite} main"]
     base_packages: [haproxy, python3.13-minimal]
     cache_dir: ~/.cache/appgate/image
+    context: app
+    name: appgate
+    delivery: {kind: none}
   register: plan
 """
 

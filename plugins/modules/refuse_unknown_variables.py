@@ -28,6 +28,11 @@ options:
       - Whether types are looked at. A role that does it in more depth says V(false).
     type: bool
     default: true
+  required:
+    description:
+      - Whether what the role requires must be there. Before the role's own turn it may not be known yet.
+    type: bool
+    default: true
 author:
   - The Appgate platform authors
 """

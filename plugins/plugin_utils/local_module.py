@@ -24,6 +24,8 @@ class LocalModule(ActionBase):
 
     #: The module's argument_spec.
     arguments: ClassVar[dict[str, Any]]
+    #: The task's variables, not templated.
+    variables: dict[str, Any]
 
     def perform(self, given: dict[str, Any]) -> dict[str, Any]:
         """Do what the validated options say; the module's result, with `failed` and `msg` where it went wrong."""
@@ -35,6 +37,7 @@ class LocalModule(ActionBase):
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
+        self.variables = task_vars or {}
         validated, given = self.validate_argument_spec(argument_spec=self.arguments)
         if self._is_here() and self.suits(given):
             # What a module would have got, which is JSON, and what it would have given back, which has no secret in it.

@@ -55,7 +55,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"app_image": "registry.test/appgate:1.0"}, "has no digest: add @sha256:"),
     ({"app_image": "registry.test/appgate:latest", "app_image_allow_tag": True}, "names no version"),
     ({"app_image": "localhost/appgate:latest"}, "names no version"),
-    ({"app_image": "appgate@sha256:" + "a" * 64}, "has no registry"),
+    (
+        {"app_image": "appgate@sha256:" + "a" * 64},
+        "has no registry, and every node would look for it somewhere else: write it whole",
+    ),
     ({"app_image": "registry.test/Appgate@sha256:12"}, "isn't an image reference"),
     ({"app_image": ""}, "app_image: is empty"),
     ({"app_service_port": 70000}, "app_service_port: 70000 must be a port from 1 to 65535"),

@@ -76,6 +76,11 @@ def objects(cluster: Cluster, namespace: str, path: str) -> list[dict[str, Any]]
     return list(cluster.call("GET", path.format(namespace)).json()["items"])
 
 
+def applied(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was said of the object by server-side apply."""
+    return [entry for entry in item["metadata"]["managedFields"] if entry["operation"] == "Apply"]
+
+
 def test_a_life(play: Play, cluster: Cluster, namespace: str, app_server: dict[str, Any]) -> None:
     # Nothing is there yet, and check mode leaves it so.
     done = play("--check", "--diff")
@@ -133,7 +138,8 @@ def test_a_life(play: Play, cluster: Cluster, namespace: str, app_server: dict[s
     assert done.returncode == 0, done.stdout
     done = play("-e", "app_revision=77", playbook=BACK)
     assert done.returncode == 2
-    assert "There is no revision 77 to go back to" in done.stdout
+    assert "There is no revision 77 to go back to. Set app_revision to one of these" in done.stdout
+    assert "app_revision is set in <CLI option '-e'>" in done.stdout
     assert "rollback to revision 1" in done.stdout
 
     done = play(app_state="absent")
@@ -212,6 +218,11 @@ def test_all_options_together_are_accepted_by_the_server(play: Play, cluster: Cl
         app_gunicorn_cpu_limit="",
         app_haproxy_cpu_limit="",
         app_version="1.2.3",
+        app_replicas=3,
+        app_autoscaling_max_replicas=7,
+        app_autoscaling_cpu_percent=60,
+        app_haproxy_memory_request="96Mi",
+        app_haproxy_memory_limit="200Mi",
     )
     assert done.returncode == 0, done.stdout
     assert "this cluster has no engine that enforces it" in " ".join(done.stdout.split())
@@ -222,10 +233,46 @@ def test_all_options_together_are_accepted_by_the_server(play: Play, cluster: Cl
     assert environment["APPGATE_THREADS"] == "8"
     assert "cpu" not in sidecar["resources"]["limits"]
     assert deployment["metadata"]["labels"]["app.kubernetes.io/name"] == "load-balancer-appgate"
+    pod = deployment["spec"]["template"]
+    assert [(rule["topologyKey"], rule["maxSkew"]) for rule in pod["spec"]["topologySpreadConstraints"]] == [
+        ("kubernetes.io/hostname", 1),
+        ("topology.kubernetes.io/zone", 1),
+    ]
+    [proxy] = pod["spec"]["containers"]
+    assert proxy["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "200Mi"}}
+    for container in (sidecar, proxy):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"livenessProbe", "readinessProbe"} <= set(container)
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+    # How many pods there are is the autoscaler's business, which would lose against each run otherwise.
+    [scaler] = objects(cluster, namespace, "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers")
+    assert scaler["spec"]["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "appgate"}
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (3, 7)
+    assert scaler["spec"]["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 60}
+    assert not any("f:replicas" in entry["fieldsV1"]["f:spec"] for entry in applied(deployment))
+
+    [ingress] = objects(cluster, namespace, "/apis/networking.k8s.io/v1/namespaces/{}/ingresses")
+    assert ingress["spec"]["ingressClassName"] == "nginx"
+    assert ingress["spec"]["tls"] == [{"hosts": ["appgate.example.com"], "secretName": "appgate-tls"}]
+    [rule] = ingress["spec"]["rules"]
+    assert rule["host"] == "appgate.example.com"
+    assert rule["http"]["paths"][0]["backend"]["service"] == {"name": "appgate-service", "port": {"name": "http"}}
+
+    [budget] = objects(cluster, namespace, "/apis/policy/v1/namespaces/{}/poddisruptionbudgets")
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    assert budget["spec"]["maxUnavailable"] == 1
     # Options that are switched off again take their objects with them.
     assert play(app_probe_enabled=False).returncode == 0
     assert objects(cluster, namespace, "/apis/networking.k8s.io/v1/namespaces/{}/ingresses") == []
     assert objects(cluster, namespace, "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers") == []
+    [deployment] = objects(cluster, namespace, "/apis/apps/v1/namespaces/{}/deployments")
+    assert any("f:replicas" in entry["fieldsV1"]["f:spec"] for entry in applied(deployment))
 
 
 def test_one_cluster_that_is_wrong_does_not_stop_the_others(

@@ -299,7 +299,8 @@ RELEASES = {
     "Debian 13": ({"ID": "debian", "VERSION_ID": "13"}, True),
     "Debian's testing": ({"ID": "debian"}, True),
     "Ubuntu 26.04": ({"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_ID": "26.04"}, True),
-    "a derivative": ({"ID": "pop", "ID_LIKE": "ubuntu debian", "VERSION_ID": "24.04"}, True),
+    "Ubuntu 24.04": ({"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_ID": "24.04"}, False),
+    "a derivative": ({"ID": "pop", "ID_LIKE": "ubuntu debian", "VERSION_ID": "26.04"}, True),
     # Its package of buildah asks for netavark by itself.
     "Fedora": ({"ID": "fedora", "VERSION_ID": "44"}, False),
 }

@@ -82,7 +82,9 @@ def test_check_mode_builds_nothing(ansible_playbook: Run, tmp_path: Path) -> Non
 
 
 def test_the_checked_in_haproxy_cfg_is_what_the_role_renders(ansible_playbook: Run, root: Path) -> None:
-    found = re.search(r"^ +haproxy_grace: (\S+)$", (root / "playbooks" / "image.yml").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^ +haproxy_grace: (\S+)$", (root / "playbooks" / "steps" / "image.yml").read_text(), re.MULTILINE
+    )
     assert found is not None
     grace = found[1]
     file_play = yaml.safe_load((root / "app" / "haproxy.yml").read_text())[0]

@@ -211,7 +211,9 @@ def prometheuses(cluster: Cluster) -> Iterator[None]:
     }
     cluster.call("POST", live.CRD_PATH, body)
     yield
-    cluster.call("DELETE", f"{live.CRD_PATH}/prometheuses.monitoring.coreos.com")
+    made = f"{live.CRD_PATH}/prometheuses.monitoring.coreos.com"
+    cluster.call("DELETE", made)
+    until(lambda: cluster.get(made) is None)
 
 
 def answered(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -226,23 +228,21 @@ def answered(call: Callable[[], Any]) -> Callable[[], Any]:
     return found
 
 
-def test_what_the_operator_made_before_a_change_is_not_judged(
-    cluster: Cluster, node: FakeNode, namespace: str, prometheuses: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It notes the newest generation as reconciled while it still works on the one before."""
+def prometheus_changed_after(cluster: Cluster, namespace: str, image: str) -> helm.Workload:
+    """A Prometheus that was changed after the operator had made its StatefulSet, with pods of this image."""
     kind = resource_path("monitoring.coreos.com/v1", "prometheuses", namespace)
     custom = {"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "metadata": {"name": "one"}, "spec": {}}
     until(answered(lambda: cluster.call("POST", kind, custom)))
-    made = workload("StatefulSet", GONE, replicas=1, serviceName="one", podManagementPolicy="Parallel")
+    made = workload("StatefulSet", image, replicas=1, serviceName="one", podManagementPolicy="Parallel")
     made["metadata"]["name"] = "prometheus-one"
-    sets = resource_path("apps/v1", "statefulsets", namespace)
-    cluster.call("POST", sets, made)
-    [broken] = until(lambda: pods(cluster, namespace, GONE))
+    cluster.call("POST", resource_path("apps/v1", "statefulsets", namespace), made)
+    until(lambda: pods(cluster, namespace, image))
     asked = helm.Workload("Prometheus", namespace, "one")
 
     def change() -> bool:
         """The API server's times are whole seconds: change it again until it is newer."""
         changed = cluster.call("PATCH", f"{kind}/one", {"spec": {"at": time.time()}}, content_type=MERGE).json()
+        # The operator notes the newest generation as reconciled while it still works on the one before.
         condition = {
             "type": "Reconciled",
             "status": "True",
@@ -254,22 +254,44 @@ def test_what_the_operator_made_before_a_change_is_not_judged(
         return live.states(cluster, [asked])[0].outdated
 
     until(change)
+    return asked
+
+
+def test_what_the_operator_made_before_a_change_is_not_judged(
+    cluster: Cluster, node: FakeNode, namespace: str, prometheuses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = prometheus_changed_after(cluster, namespace, GONE)
+    [broken] = pods(cluster, namespace, GONE)
     [found] = live.states(cluster, [asked])
     assert judge(cluster, found) == [(broken, True)]
-    looked = threading.Event()
+    looked = threading.Semaphore(0)
 
     def states(*arguments: Any) -> list[live.State]:
-        looked.set()
+        looked.release()
         return look(*arguments)
 
     look = live.states
     monkeypatch.setattr(live, "states", states)
+    # However long the operator takes.
+    monkeypatch.setattr(live, "OUTDATED_SECONDS", 0)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waited = pool.submit(live.await_ready, cluster, [asked], 60)
-        assert looked.wait(60)
+        for _ in range(2):
+            assert looked.acquire(timeout=60)
         mended = {"spec": {"template": workload("StatefulSet", GOOD)["spec"]["template"]}}
-        cluster.call("PATCH", f"{sets}/prometheus-one", mended, content_type=MERGE)
+        cluster.call(
+            "PATCH", resource_path("apps/v1", "statefulsets", namespace, "prometheus-one"), mended, content_type=MERGE
+        )
         assert waited.result() == ""
+
+
+def test_what_the_operator_leaves_as_it_is_counts_once_it_is_ready(
+    cluster: Cluster, node: FakeNode, namespace: str, prometheuses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = prometheus_changed_after(cluster, namespace, GOOD)
+    assert "hasn't been seen by the operator" in live.await_ready(cluster, [asked], 2)
+    monkeypatch.setattr(live, "OUTDATED_SECONDS", 0)
+    assert live.await_ready(cluster, [asked], 60) == ""
 
 
 def record(namespace: str, revision: int, manifest: dict[str, Any], *, ready: bool) -> dict[str, Any]:
