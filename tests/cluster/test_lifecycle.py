@@ -28,13 +28,18 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def arguments(root: Path, tmp_path: Path) -> Iterator[list[str]]:
+def kubeconfig(tmp_path: Path) -> Path:
+    """Where the cluster's is to be: in a directory that isn't there yet."""
+    return tmp_path / "kube" / "config"
+
+
+@pytest.fixture
+def arguments(root: Path, tmp_path: Path, kubeconfig: Path) -> Iterator[list[str]]:
     inventory = tmp_path / "inventory"
     inventory.mkdir()
     (inventory / "group_vars").symlink_to(root / "inventory/local/group_vars")
-    (inventory / "hosts.yml").write_text(
-        json.dumps({"embedded": {"hosts": {NAME: {"cluster_address_block": BLOCK}}}, "existing": {"hosts": {}}})
-    )
+    host = {"cluster_address_block": BLOCK, "appgate_kubeconfig": str(kubeconfig)}
+    (inventory / "hosts.yml").write_text(json.dumps({"embedded": {"hosts": {NAME: host}}, "existing": {"hosts": {}}}))
     yield ["ansible-playbook", "--inventory", str(inventory)]
     subprocess.run(["ansible-playbook", "--inventory", str(inventory), "playbooks/destroy.yml"], cwd=root, check=False)
 
@@ -64,8 +69,10 @@ def bridge_and_ports() -> tuple[str, set[str]]:
     return bridge, {link["ifname"] for link in links if link.get("master") == bridge}
 
 
-def left_in_the_kernel(own_links: set[str]) -> dict[str, list[str]]:
-    """Everything of the cluster that the machine still knows. Other clusters come and go meanwhile."""
+def left_over(own_links: set[str], kubeconfig: Path) -> dict[str, list[str]]:
+    """Everything of the cluster that the machine still has. Other clusters come and go meanwhile."""
+    # Where kubectl keeps what it has learnt of an API.
+    discovered = (Path.home() / ".kube" / "cache" / "discovery").glob("10.214.*")
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout.splitlines()
     namespaces = Path("/run/netns")
     return {
@@ -75,7 +82,7 @@ def left_in_the_kernel(own_links: set[str]) -> dict[str, list[str]]:
         "namespaces": sorted(own_links & {entry.name for entry in namespaces.glob("*")}),
         "cgroups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/appgate/{NAME}")],
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if NAME in line],
-        "files": [str(path) for path in (STATE, Path.home() / f".kube/appgate-{NAME}.yaml") if path.exists()],
+        "files": [str(path) for path in (STATE, kubeconfig.parent, *discovered) if path.exists()],
     }
 
 
@@ -87,7 +94,7 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None
 
 
 def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing(
-    root: Path, arguments: list[str], clean_environment: dict[str, str]
+    root: Path, arguments: list[str], kubeconfig: Path, clean_environment: dict[str, str]
 ) -> None:
     def play(playbook: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -123,7 +130,7 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
     assert "changed=0 " in again.stdout, again.stdout
     kubectl = shutil.which("kubectl", path=str(STATE / "bin"))
     nodes = subprocess.run(
-        [str(kubectl), f"--kubeconfig={Path.home()}/.kube/appgate-{NAME}.yaml", "get", "nodes"],
+        [str(kubectl), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent.parent}", "get", "nodes"],
         capture_output=True,
         text=True,
         check=True,
@@ -144,7 +151,7 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
 
     removed = play("playbooks/destroy.yml")
     assert removed.returncode == 0, removed.stdout
-    left_over = left_in_the_kernel({bridge, *ports})
-    assert not any(left_over.values()), left_over
+    left = left_over({bridge, *ports}, kubeconfig)
+    assert not any(left.values()), left
     unchanged = play("playbooks/destroy.yml")
     assert "changed=0 " in unchanged.stdout, unchanged.stdout

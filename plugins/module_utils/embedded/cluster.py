@@ -44,7 +44,8 @@ from ansible_collections.appgate.platform.plugins.module_utils.embedded.system i
 )
 
 RENEWED = "start the nodes again with other binaries or another image"
-KUBECTL = [f"{config.BIN_DIR}/kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
+# What it learns of the API it would leave in the home of whoever runs this.
+KUBECTL = [f"{config.BIN_DIR}/kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--cache-dir=/run/kubectl"]
 CTR = [f"{config.BIN_DIR}/ctr", "--address", config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
 
 
@@ -542,6 +543,7 @@ class EmbeddedCluster:
             os.chown(self.kubeconfig, *self.owner)
             if made:
                 os.chown(self.kubeconfig.parent, *self.owner)
+                self._remember(made_directory=str(self.kubeconfig.parent))
 
     # -- absent ----------------------------------------------------------------------------------
 
@@ -584,10 +586,14 @@ class EmbeddedCluster:
         if not self.remains():
             return
         with self._lock(), self.outcome.step(f"remove cluster {self.cluster.name}"):
+            made_directory = self._state().get("made_directory")
             self._state_file.unlink(missing_ok=True)
             self._clear()
             if self._owns_kubeconfig():
                 self.kubeconfig.unlink()
+            if made_directory:
+                with contextlib.suppress(OSError):  # a person has put something there since, or removed it
+                    Path(made_directory).rmdir()
             shutil.rmtree(self.cluster.state_dir)
         leave_no_directory(self.cluster.state_dir)
 
