@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -41,6 +42,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome, report.longrepr = "failed", f"{reason}, and TESTS_COMPLETE leaves nothing out"
     return report
+
+
+def stage(nodeid: str) -> str:
+    """The stage that a test belongs to, in the words of the closing lines."""
+    name = nodeid.partition("::")[0]
+    if name.startswith("tests/test_molecule"):
+        return "scenarios"
+    if name.startswith("tests/cluster/"):
+        return "lives of clusters"
+    return "linters" if name in ("tests/test_lint.py", "tests/test_house.py") else "unit tests"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long each stage took. Stages run side by side, so together they are longer than the run."""
+    seconds: dict[str, float] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[stage(report.nodeid)] = seconds.get(stage(report.nodeid), 0.0) + report.duration
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.write_line(f"== {name}: {spent:.0f} s")
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,11 @@ def arguments(root: Path, tmp_path: Path, kubeconfig: Path) -> Iterator[list[str
     inventory = tmp_path / "inventory"
     inventory.mkdir()
     (inventory / "group_vars").symlink_to(root / "inventory/local/group_vars")
-    host = {"cluster_address_block": BLOCK, "appgate_kubeconfig": str(kubeconfig)}
+    host = {
+        "cluster_address_block": BLOCK,
+        "cluster_kubeconfig": str(kubeconfig),
+        "appgate_kubeconfig": str(kubeconfig),
+    }
     (inventory / "hosts.yml").write_text(json.dumps({"embedded": {"hosts": {NAME: host}}, "existing": {"hosts": {}}}))
     yield ["ansible-playbook", "--inventory", str(inventory)]
     subprocess.run(["ansible-playbook", "--inventory", str(inventory), "playbooks/destroy.yml"], cwd=root, check=False)
@@ -151,7 +155,7 @@ def test_an_interrupted_run_and_a_reboot_are_repaired_and_removal_leaves_nothing
 
     removed = play("playbooks/destroy.yml")
     assert removed.returncode == 0, removed.stdout
-    left = left_over({bridge, *ports}, kubeconfig)
-    assert not any(left.values()), left
+    remains = left_over({bridge, *ports}, kubeconfig)
+    assert not any(remains.values()), remains
     unchanged = play("playbooks/destroy.yml")
     assert "changed=0 " in unchanged.stdout, unchanged.stdout
