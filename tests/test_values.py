@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.haproxy.support import HAPROXY
+
 INVENTORY = {
     "embedded": {"hosts": {"never-made": {"cluster_address_block": "10.219.0.0/16"}}},
     "existing": {"hosts": {}},
@@ -22,7 +24,12 @@ INVENTORY = {
         ("app_replicas", 0, "app_replicas (set in <CLI option '-e'>): 0 must be a whole number from 1"),
         ("app_gunicorn_memory_request", "999Gi", "app_gunicorn_memory_request"),
         ("haproxy_timeout_client", 150, "haproxy_timeout_client is 150, which is a time without a unit"),
-        ("haproxy_extra", "balanse roundrobin", "haproxy_extra line 1 (<CLI option '-e'>): \"balanse roundrobin\""),
+        pytest.param(
+            "haproxy_extra",
+            "balanse roundrobin",
+            "haproxy_extra line 1 (<CLI option '-e'>): \"balanse roundrobin\"",
+            marks=pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed on this machine"),
+        ),
         ("image_registy", "x", "image_registry"),
         ("image_registry", "", "image_registry is set in <CLI option '-e'>"),
         ("image_dockerfile", "/nowhere", "image_dockerfile is set in <CLI option '-e'>"),

@@ -340,17 +340,17 @@ def test_an_api_server_that_stays_away_is_told_with_what_that_leaves(
     transaction: Make, manifests: Manifests, cluster: Cluster, relay: Relay, answer: int, told: str
 ) -> None:
     transaction().deploy(manifests())
-    wanted = manifests(env=[{"name": "A"}])
     away: list[str] = []
     relay.trouble = lambda method, where: answer if away and method == "GET" else None
     leave = at_round(1, lambda: away.append("now"))
     with pytest.raises(TransactionError, match=told) as caught:
-        transaction(client=relay.client, on_progress=leave, wait_timeout_seconds=2.0).deploy(wanted)
+        # With pods that would never be ready, so that there is a round.
+        transaction(client=relay.client, on_progress=leave, wait_timeout_seconds=2.0).deploy(manifests(STUCK))
     assert "gave up after" in str(caught.value)
     assert "Revision 1 could not be put back" in str(caught.value)
     # What is in doubt stays pending, and the next run goes on from it.
     assert statuses(transaction) == [(1, "deployed"), (2, "pending")]
-    assert transaction().deploy(wanted).revision == 3
+    assert transaction().deploy(manifests(text="two")).revision == 3
 
 
 def test_an_api_server_that_is_busy_for_a_moment_does_not_end_a_removal(
