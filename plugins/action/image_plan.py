@@ -116,6 +116,7 @@ class ActionModule(ControllerAction):
             build_args={name: str(value) for name, value in arguments["build_args"].items()},
             python_version=arguments["python_version"],
             cache_dir=Path(found["cache_dir"]),
+            onto_nodes=arguments["delivery"].get("kind") in ("containerd", "kind"),
         )
         tag = plan.tag if found["base_ready"] else UNKNOWN
         delivery = Delivery.from_dict({**arguments["delivery"], "name": plan.name, "tag": tag})

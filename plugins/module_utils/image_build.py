@@ -175,6 +175,9 @@ class Plan:
     epoch: int
     python_version: str
     cache_dir: str
+    # Whether it is loaded straight onto nodes. Such an image has a label, so that its ID is not that of the same one in a registry:
+    # from 1.35 on, a kubelet that has pulled an ID under another name insists on pulling it (KEP-2535).
+    onto_nodes: bool = False
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -195,8 +198,14 @@ class Plan:
                 "epoch": self.epoch,
                 "python": self.python_version,
                 "machine": machine(),
+                "onto_nodes": self.onto_nodes,
             }
         )
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the image's own labels do not say."""
+        return {"appgate.platform.delivery": "nodes"} if self.onto_nodes else {}
 
     @property
     def artifact(self) -> Path:
@@ -239,6 +248,7 @@ def make_plan(
     build_args: Mapping[str, str],
     python_version: str,
     cache_dir: Path,
+    onto_nodes: bool = False,
 ) -> Plan:
     """Name the image by its inputs; nothing is changed."""
     check_inputs(name, context, dockerfile)
@@ -255,6 +265,7 @@ def make_plan(
         epoch=revision.epoch,
         python_version=python_version,
         cache_dir=str(cache_dir),
+        onto_nodes=onto_nodes,
         files=describe_context(context, dockerfile, haproxy_config),
     )
 
@@ -473,7 +484,7 @@ def build(
             )
             with fresh_directory(plan.artifact) as directory:
                 buildah.call("Writing the image", "push", "--quiet", local_name, f"dir:{directory}")
-                digest = normalize(directory)
+                digest = normalize(directory, plan.labels)
             # The built image lives in the cache's own form; only the base is kept here.
             buildah.call("Tidying up", "rmi", "--force", local_name)
             buildah.call("Tidying up", "rmi", "--prune", "--force")
@@ -508,8 +519,8 @@ def _label_arguments(plan: Plan) -> Iterator[str]:
             yield from ("--build-arg", f"{name}={value}")
 
 
-def normalize(directory: Path) -> str:
-    """Take what is different in every build out of an image in `dir:` form; its digest.
+def normalize(directory: Path, labels: Mapping[str, str] | None = None) -> str:
+    """Take what is different in every build out of an image in `dir:` form, and add labels; its digest.
 
     buildah writes the id and the random host name of the build container into the configuration.
     Nothing reads them, but they would give the same inputs another digest each time.
@@ -521,6 +532,9 @@ def normalize(directory: Path) -> str:
     for key in ("config", "container_config"):
         if isinstance(config.get(key), dict):
             config[key].pop("Hostname", None)
+    if labels:
+        settings = config.setdefault("config", {})
+        settings["Labels"] = {**(settings.get("Labels") or {}), **labels}
     data = json.dumps(config, separators=(",", ":"), sort_keys=True).encode()
     digest = hashlib.sha256(data).hexdigest()
     old.unlink()

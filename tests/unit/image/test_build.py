@@ -51,7 +51,7 @@ def base() -> Base:
     )
 
 
-def planned(base_cache: Path, cache: Path) -> tuple[Plan, Path]:
+def planned(base_cache: Path, cache: Path, *, onto_nodes: bool = False) -> tuple[Plan, Path]:
     record = base().find(base_cache)
     assert record is not None
     plan = make_plan(
@@ -64,6 +64,7 @@ def planned(base_cache: Path, cache: Path) -> tuple[Plan, Path]:
         build_args={},
         python_version="3.13",
         cache_dir=cache,
+        onto_nodes=onto_nodes,
     )
     return plan, base_cache / "base" / base().key / "base.tar"
 
@@ -91,6 +92,21 @@ def test_same_inputs_same_digest(base_cache: Path, tmp_path: Path) -> None:
         assert config["Labels"][f"org.opencontainers.image.{label}"]
     # Python and HAProxy from their own images are 59 MB together.
     assert sum(layer["size"] for layer in manifest["layers"]) < 30_000_000
+
+
+def test_an_image_for_nodes_has_an_id_of_its_own(base_cache: Path, tmp_path: Path) -> None:
+    """A kubelet that has pulled an ID from a registry pulls it again under each other name."""
+    ids = set()
+    for onto_nodes in (False, True):
+        plan, archive = planned(base_cache, tmp_path, onto_nodes=onto_nodes)
+        build(plan, archive, **LIMITS)
+        config = json.loads((plan.artifact / "manifest.json").read_text())["config"]["digest"]
+        labels = json.loads((plan.artifact / config.removeprefix("sha256:")).read_text())["config"]["Labels"]
+        assert labels["org.opencontainers.image.licenses"]
+        ids.add((plan.tag, config))
+    (tag, config), (other_tag, other_config) = ids
+    assert tag != other_tag
+    assert config != other_config
 
 
 def test_a_killed_build_is_repaired_by_the_next(base_cache: Path, tmp_path: Path) -> None:
