@@ -99,6 +99,7 @@ class Bench:
             "HELM_CACHE_HOME": str(folder / "helm"),
             "HELM_CONFIG_HOME": str(folder / "helm"),
             "HELM_DATA_HOME": str(folder / "helm"),
+            "KUBECACHEDIR": str(folder / "kubectl"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self._lay_out()
